@@ -1,0 +1,2 @@
+//! The command `nccl`.
+fn main() {}

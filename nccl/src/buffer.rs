@@ -1,0 +1,1 @@
+//! Buffers that operations own while they run.

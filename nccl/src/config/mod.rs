@@ -1,0 +1,1 @@
+//! Settings: the one table of environment variables, and what launchers say.

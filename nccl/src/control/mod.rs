@@ -1,0 +1,1 @@
+//! The control plane: who is there, who is gone, who failed.

@@ -1,0 +1,1 @@
+//! Log lines in NCCL's format and words.

@@ -1,0 +1,1 @@
+//! Process groups, as users see them.

@@ -1,0 +1,1 @@
+//! Reductions of plain slices on the CPU.

@@ -1,0 +1,37 @@
+//! Process groups and collectives for Rust.
+
+mod backend;
+mod buffer;
+mod clock;
+pub mod config;
+mod control;
+mod count;
+mod debug;
+mod desc;
+mod dtype;
+mod error;
+mod group;
+mod kernel;
+mod net;
+mod op;
+mod rank;
+mod schedule;
+pub mod store;
+mod trace;
+mod transport;
+mod wire;
+
+pub use desc::Kind;
+pub use dtype::DataType;
+pub use dtype::Element;
+pub use dtype::F8E4M3;
+pub use dtype::F8E5M2;
+pub use dtype::bf16;
+pub use dtype::f16;
+pub use error::Absent;
+pub use error::At;
+pub use error::Error;
+pub use error::Family;
+pub use error::Result;
+pub use op::ReduceOp;
+pub use rank::Member;

@@ -1,0 +1,1 @@
+//! Sockets without a protocol: interfaces, names, listening, connecting with a deadline.

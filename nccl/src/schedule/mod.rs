@@ -1,0 +1,1 @@
+//! Collectives as data: who sends which range to whom, in which step.
