@@ -4,6 +4,8 @@
 //! ways at once, and never blocks: callers push and pull until everything has moved and decide
 //! themselves how to wait.
 
+#![expect(unsafe_code, reason = "links move bytes between raw buffers of several ranks")]
+
 use core::fmt;
 
 use crate::desc::OpDesc;
