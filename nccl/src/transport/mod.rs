@@ -6,6 +6,8 @@
 
 #![expect(unsafe_code, reason = "links move bytes between raw buffers of several ranks")]
 
+pub(crate) mod memory;
+
 use core::fmt;
 
 use crate::desc::OpDesc;
