@@ -14,6 +14,7 @@ use super::layout::CELLS;
 use super::layout::Geometry;
 use super::layout::INLINE_BYTES;
 use super::offer::Offer;
+use super::probe::Probe;
 use super::region::Region;
 use super::remote::RemoteRead;
 use crate::desc::OpDesc;
@@ -121,6 +122,8 @@ pub(crate) struct MemoryLink {
     bounce: Vec<u8>,
     /// Keeps the memory of both directions mapped.
     _region: Arc<Region>,
+    /// Keeps the number in place that the peer reads to learn whether it can.
+    probe: Option<Probe>,
 }
 
 // SAFETY: the raw pointers point into the region, which the link owns a share of and which has no
@@ -176,7 +179,14 @@ impl MemoryLink {
             offered: None,
             bounce: Vec::new(),
             _region: region,
+            probe: None,
         }
+    }
+
+    /// Keeps `probe` as long as the link lives.
+    pub(crate) fn keeping(mut self, probe: Probe) -> Self {
+        self.probe = Some(probe);
+        self
     }
 
     /// Whether the next cell to send is free.

@@ -8,6 +8,7 @@ mod doorbell;
 mod layout;
 mod link;
 mod offer;
+mod probe;
 mod region;
 mod remote;
 
@@ -15,5 +16,6 @@ pub(crate) use doorbell::Doorbell;
 pub(crate) use layout::Geometry;
 pub(crate) use link::MemoryLink;
 pub(crate) use link::Side;
+pub(crate) use probe::Probe;
 pub(crate) use region::Region;
 pub(crate) use remote::RemoteRead;

@@ -1,0 +1,119 @@
+//! From trouble to an error that every rank of the group gets.
+
+use std::time::Duration;
+
+use super::mesh::Mesh;
+use super::transfer::Trouble;
+use crate::clock::Deadline;
+use crate::desc::OpDesc;
+use crate::error::Absent;
+use crate::error::At;
+use crate::error::Error;
+use crate::error::Failure;
+use crate::error::Result;
+use crate::trace::GroupState;
+use crate::transport::LinkError;
+
+/// How long a broken connection waits for the control plane to say that its rank is dead.
+const VERDICT_TIME: Duration = Duration::from_millis(400);
+/// How long a timeout asks the others what they are doing.
+const ASK_TIME: Duration = Duration::from_millis(700);
+
+/// The error of a group that has failed, met in `desc`.
+pub(super) fn failed(state: &GroupState, desc: &OpDesc) -> Error {
+    state.error(Some(desc)).unwrap_or_else(|| {
+        let at = At { group: state.name.clone(), rank: state.rank, op: Some(desc.to_string()) };
+        Error::Aborted { at, rank: state.rank, reason: "the group was ended".to_owned() }
+    })
+}
+
+/// Tells everyone, and returns what this rank returns.
+fn fail(state: &GroupState, mesh: &Mesh, desc: &OpDesc, failure: &Failure) -> Error {
+    mesh.fail(state, failure);
+    failed(state, desc)
+}
+
+/// What a step's trouble means: the error of this rank, told to the others.
+pub(super) fn trouble(state: &GroupState, mesh: &Mesh, desc: &OpDesc, trouble: Trouble) -> Error {
+    let failure = meaning(state, desc, trouble, |peer| mesh.host_and_pid(peer));
+    fail(state, mesh, desc, &failure)
+}
+
+/// What trouble means for the group; `place` says where a rank runs.
+pub(super) fn meaning(
+    state: &GroupState,
+    desc: &OpDesc,
+    trouble: Trouble,
+    place: impl Fn(usize) -> (String, u32),
+) -> Failure {
+    match trouble {
+        Trouble::Mismatch(peer, theirs) => {
+            Failure::Mismatch { first: (state.rank, *desc), second: (peer, theirs) }
+        }
+        Trouble::Length { peer, expected, got } => Failure::Protocol {
+            reporter: state.rank,
+            rank: peer,
+            what: format!("a message of {got} bytes where its own counts say {expected} ({desc})"),
+        },
+        Trouble::Link(peer, LinkError::Protocol(what)) => {
+            Failure::Protocol { reporter: state.rank, rank: peer, what: what.to_owned() }
+        }
+        Trouble::Link(peer, LinkError::Lost(why)) => {
+            // The control plane knows of a death within milliseconds and says more about it.
+            let wait = Deadline::after(VERDICT_TIME);
+            while !state.has_failed() && !wait.passed() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let (host, pid) = place(peer);
+            Failure::PeerLost { rank: peer, host, pid, why }
+        }
+    }
+}
+
+fn lost(mesh: &Mesh, peer: usize, why: String) -> Failure {
+    let (host, pid) = mesh.host_and_pid(peer);
+    Failure::PeerLost { rank: peer, host, pid, why }
+}
+
+/// Fails if one of `peers` has left the group in order, and so will never answer.
+pub(super) fn left(state: &GroupState, mesh: &Mesh, desc: &OpDesc, peers: &[usize]) -> Result<()> {
+    match peers.iter().find(|peer| mesh.has_left(**peer)) {
+        None => Ok(()),
+        Some(peer) => {
+            let why = "left the group (finalized or dropped it)".to_owned();
+            Err(fail(state, mesh, desc, &lost(mesh, *peer, why)))
+        }
+    }
+}
+
+/// The deadline passed: says who has not arrived.
+pub(super) fn timeout(
+    state: &GroupState,
+    mesh: &Mesh,
+    desc: &OpDesc,
+    deadline: &Deadline,
+) -> Error {
+    let waited = deadline.waited();
+    let absent = absent(state, mesh, desc);
+    let failure = Failure::Timeout { origin: state.rank, op: *desc, waited, absent };
+    fail(state, mesh, desc, &failure)
+}
+
+/// The ranks that have not called `desc` yet, with what they do instead.
+fn absent(state: &GroupState, mesh: &Mesh, desc: &OpDesc) -> Vec<Absent> {
+    let statuses = mesh.ask(ASK_TIME);
+    let mut absent = Vec::new();
+    for (rank, status) in statuses.into_iter().enumerate() {
+        if rank == state.rank {
+            continue;
+        }
+        let doing = match status {
+            Some(status) if status.desc.seq >= desc.seq => continue,
+            Some(status) => status.to_string(),
+            None => "does not answer".to_owned(),
+        };
+        let (host, pid) = mesh.host_and_pid(rank);
+        absent.push(Absent::new(rank, host, pid, doing));
+    }
+    absent
+}

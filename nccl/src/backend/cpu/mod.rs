@@ -1,0 +1,282 @@
+//! Collectives on the CPU: schedules run over links in memory and over sockets.
+
+#![expect(unsafe_code, reason = "operations name their buffers by address")]
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::backend::Call;
+use crate::backend::P2p;
+use crate::clock::Deadline;
+use crate::control::Control;
+use crate::desc::Kind;
+use crate::desc::NO_ROOT;
+use crate::desc::OpDesc;
+use crate::error::Error;
+use crate::error::Failure;
+use crate::error::Result;
+use crate::op::ReduceOp;
+use crate::rank::Member;
+use crate::schedule::Schedule;
+use crate::schedule::Shape;
+use crate::schedule::Tuning;
+use crate::schedule::plan;
+use crate::trace::GroupState;
+use crate::trace::lock;
+
+mod engine;
+mod failing;
+mod fold;
+mod mesh;
+mod options;
+mod p2p;
+mod transfer;
+mod waiter;
+mod wiring;
+
+pub(crate) use options::CpuOptions;
+pub(crate) use options::Forced;
+
+use engine::Engine;
+use engine::Job;
+use mesh::Mesh;
+use p2p::P2pEngine;
+use wiring::Wiring;
+
+/// The channels of a group: collectives, and messages between pairs.
+const COLLECTIVES: u16 = 0;
+const PAIRS: u16 = 1;
+
+/// The CPU backend of one group.
+pub(crate) struct CpuBackend {
+    state: Arc<GroupState>,
+    control: Option<Arc<Control>>,
+    tuning: Tuning,
+    collectives: Mutex<Collectives>,
+    pairs: P2pEngine,
+    /// Address and length of the name of the last algorithm would not fit an atomic: an index.
+    algorithm: AtomicUsize,
+}
+
+/// What the collectives of a group need, used by one thread at a time.
+struct Collectives {
+    engine: Engine,
+    seq: u32,
+    planned: Option<(Shape, Schedule)>,
+    algorithms: Vec<&'static str>,
+}
+
+impl fmt::Debug for CpuBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CpuBackend").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl CpuBackend {
+    /// The backend of the group of `state`; a world of one needs no control plane.
+    pub(crate) fn new(
+        state: Arc<GroupState>,
+        control: Option<Arc<Control>>,
+        options: &CpuOptions,
+        tuning: Tuning,
+    ) -> Result<Self> {
+        let world_size = state.members.len();
+        let control = control.filter(|_| world_size > 1);
+        let local = control.as_ref().map_or(1, |control| local_ranks(control));
+        let wiring = |channel| match &control {
+            None => Ok(None),
+            Some(control) => {
+                Wiring::new(control.clone(), state.clone(), options.clone(), channel).map(Some)
+            }
+        };
+        let mesh = Mesh::new(world_size, wiring(COLLECTIVES)?, local)?;
+        let engine = Engine::new(mesh, state.clone());
+        let pairs = P2pEngine::new(state.clone(), wiring(PAIRS)?, local);
+        let collectives = Collectives { engine, seq: 0, planned: None, algorithms: vec!["none"] };
+        Ok(Self {
+            state,
+            control,
+            tuning,
+            collectives: Mutex::new(collectives),
+            pairs,
+            algorithm: AtomicUsize::new(0),
+        })
+    }
+
+    /// Fails if the group has failed before.
+    fn usable(&self) -> Result<()> {
+        if !self.state.has_failed() {
+            return Ok(());
+        }
+        let cause = failing::failed(&self.state, &OpDesc::default());
+        Err(poisoned(&self.state, cause))
+    }
+}
+
+/// The error of every call after the first failure.
+fn poisoned(state: &GroupState, cause: Error) -> Error {
+    let cause = state.error(None).unwrap_or(cause);
+    Error::Poisoned { group: state.name.clone(), cause: Box::new(cause) }
+}
+
+/// How many ranks of the world share this machine.
+fn local_ranks(control: &Control) -> usize {
+    let peers = control.peers();
+    let me = peers.get(control.member().rank);
+    me.map_or(1, |me| peers.iter().filter(|peer| me.same_host(peer)).count())
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn transport(&self, peer: usize) -> Option<&'static str> {
+        let collectives = lock(&self.collectives);
+        collectives.engine.mesh.name(peer).or_else(|| self.pairs.transport(peer))
+    }
+
+    fn algorithm(&self) -> &'static str {
+        let at = self.algorithm.load(Ordering::Relaxed);
+        lock(&self.collectives).algorithms.get(at).copied().unwrap_or("none")
+    }
+
+    unsafe fn collective(&self, call: &Call<'_>, timeout: Duration) -> Result<()> {
+        self.usable()?;
+        let mut collectives = lock(&self.collectives);
+        let member = Member { rank: self.state.rank, world_size: self.state.members.len() };
+        let deadline = Deadline::after(timeout);
+        collectives.seq = collectives.seq.wrapping_add(1);
+        let desc = describe(call, collectives.seq);
+        let Collectives { engine, planned, algorithms, .. } = &mut *collectives;
+        let schedule = scheduled(planned, call, member, &self.tuning);
+        if algorithms.get(self.algorithm.load(Ordering::Relaxed)) != Some(&schedule.algorithm) {
+            let at = algorithms.iter().position(|name| *name == schedule.algorithm);
+            let at = at.unwrap_or_else(|| {
+                algorithms.push(schedule.algorithm);
+                algorithms.len() - 1
+            });
+            self.algorithm.store(at, Ordering::Relaxed);
+        }
+        let (send, recv) = (call.send, call.recv);
+        let job = Job { desc, dtype: call.dtype, op: call.op, send, recv };
+        self.state.begin(&desc);
+        // SAFETY: the schedule names ranges within what the kind and the counts imply, for which the
+        // caller vouches.
+        let outcome = unsafe { engine.run(&job, schedule, &deadline) };
+        if outcome.is_ok() {
+            self.state.end();
+        }
+        outcome
+    }
+
+    unsafe fn p2p_post(&self, ops: &[P2p]) -> Result<Vec<u64>> {
+        self.usable()?;
+        // SAFETY: passed on from the caller.
+        Ok(unsafe { self.pairs.post(ops) })
+    }
+
+    fn p2p_wait(&self, ticket: u64, timeout: Duration) -> Result<Option<usize>> {
+        self.pairs.wait(ticket, timeout)
+    }
+
+    fn p2p_expire(&self, ticket: u64, waited: Duration) -> Error {
+        self.pairs.expire(ticket, waited)
+    }
+
+    fn p2p_forget(&self, tickets: &[u64]) {
+        self.pairs.forget(tickets);
+    }
+
+    fn abort(&self, reason: &str) {
+        let failure = Failure::Aborted { rank: self.state.rank, reason: reason.to_owned() };
+        if self.state.fail(failure.clone())
+            && let Some(control) = &self.control
+        {
+            control.fail(self.state.id, &failure);
+        }
+    }
+}
+
+/// The schedule for `call`: the last one again if it has the same shape.
+fn scheduled<'a>(
+    planned: &'a mut Option<(Shape, Schedule)>,
+    call: &Call<'_>,
+    member: Member,
+    tuning: &Tuning,
+) -> &'a Schedule {
+    let again = planned.as_ref().is_some_and(|(shape, _)| is_shape_of(shape, call));
+    if !again {
+        let shape = shape_of(call, member);
+        let schedule = plan(&shape, tuning);
+        return &planned.insert((shape, schedule)).1;
+    }
+    &planned.get_or_insert_with(|| (shape_of(call, member), Schedule::default())).1
+}
+
+fn shape_of(call: &Call<'_>, member: Member) -> Shape {
+    Shape {
+        kind: call.kind,
+        member,
+        count: call.count,
+        root: call.root.unwrap_or(0),
+        elem_bytes: call.dtype.size_bytes(),
+        in_place: call.in_place,
+        send_counts: call.send_counts.to_vec(),
+        recv_counts: call.recv_counts.to_vec(),
+        factor_per_rank: matches!(call.op, Some(ReduceOp::PreMulSum(_))),
+        reduces: call.op.is_some(),
+    }
+}
+
+fn is_shape_of(shape: &Shape, call: &Call<'_>) -> bool {
+    shape.kind == call.kind
+        && shape.count == call.count
+        && shape.root == call.root.unwrap_or(0)
+        && shape.elem_bytes == call.dtype.size_bytes()
+        && shape.in_place == call.in_place
+        && shape.factor_per_rank == matches!(call.op, Some(ReduceOp::PreMulSum(_)))
+        && shape.reduces == call.op.is_some()
+        && shape.send_counts == call.send_counts
+        && shape.recv_counts == call.recv_counts
+}
+
+/// What all ranks must agree on.
+fn describe(call: &Call<'_>, seq: u32) -> OpDesc {
+    let count = match call.kind {
+        Kind::AllGatherV | Kind::ReduceScatterV => digest(call.recv_counts),
+        Kind::AllToAllV => 0,
+        _ => call.count as u64,
+    };
+    let root = call.root.map_or(NO_ROOT, |root| u32::try_from(root).unwrap_or(NO_ROOT));
+    OpDesc {
+        seq,
+        kind: call.kind as u8,
+        dtype: call.dtype as u8,
+        op: call.op.map_or(0, ReduceOp::code),
+        flags: 0,
+        root,
+        count,
+    }
+}
+
+/// Equal for equal lists of counts (FNV-1a).
+fn digest(counts: &[usize]) -> u64 {
+    counts.iter().fold(0xcbf2_9ce4_8422_2325, |hash, count| {
+        (hash ^ *count as u64).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(5)
+    })
+}
+
+impl Drop for CpuBackend {
+    fn drop(&mut self) {
+        let mut collectives = lock(&self.collectives);
+        collectives.engine.mesh.cancel();
+        drop(collectives);
+        self.pairs.close();
+    }
+}
