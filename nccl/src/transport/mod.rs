@@ -12,6 +12,8 @@ use core::fmt;
 
 use crate::desc::OpDesc;
 
+pub(crate) mod tcp;
+
 /// What precedes the bytes of every message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Head {
