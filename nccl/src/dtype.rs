@@ -3,6 +3,7 @@
 use core::fmt;
 
 mod fp8;
+pub(crate) mod narrow;
 
 pub use fp8::F8E4M3;
 pub use fp8::F8E5M2;
