@@ -1,0 +1,153 @@
+//! Messages between two ranks.
+
+#![expect(unsafe_code, reason = "hands the addresses of slices to the backend")]
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use super::ProcessGroup;
+use crate::backend::Backend;
+use crate::backend::P2p;
+use crate::backend::P2pKind;
+use crate::count;
+use crate::dtype::Element;
+use crate::error::Result;
+
+impl ProcessGroup {
+    /// Sends `buf` to `peer`, which receives it with [`ProcessGroup::recv`].
+    ///
+    /// **Shape:** the same count and type on both sides. Returns once `buf` can be used again;
+    /// that may be before the peer has called `recv`, or not. Two ranks that both send first and
+    /// receive then can wait for each other until the timeout: use [`ProcessGroup::batch`]. A rank
+    /// can send to itself.
+    ///
+    /// # Errors
+    /// Misuse ([`Rank`](crate::Error::Rank)) at once; errors of the group poison it.
+    ///
+    /// # Examples
+    /// ```
+    /// # nccl::run_threads(2, |group| {
+    /// if group.rank() == 0 {
+    ///     group.send(&[1.5_f32, 2.5], 1)?;
+    /// } else {
+    ///     let mut got = [0.0; 2];
+    ///     group.recv(&mut got, 0)?;
+    ///     assert_eq!(got, [1.5, 2.5]);
+    /// }
+    /// # Ok(()) })?;
+    /// # Ok::<(), nccl::Error>(())
+    /// ```
+    ///
+    /// # Source
+    /// `ncclSend` of nccl.h; `send` of c10d.
+    pub fn send<T: Element>(&self, buf: &[T], peer: usize) -> Result<()> {
+        self.send_tagged(buf, peer, 0)
+    }
+
+    /// As [`ProcessGroup::send`], for a receive with the same tag; messages with different tags
+    /// may be received in any order.
+    ///
+    /// # Errors
+    /// As [`ProcessGroup::send`].
+    pub fn send_tagged<T: Element>(&self, buf: &[T], peer: usize, tag: u32) -> Result<()> {
+        let op = self.sending(buf, peer, tag)?;
+        self.messages(&[op]).map(|_| ())
+    }
+
+    /// Receives `buf` from `peer`.
+    ///
+    /// # Errors
+    /// As [`ProcessGroup::send`]; a message of another count or type is an error on all ranks.
+    ///
+    /// # Source
+    /// `ncclRecv` of nccl.h; `recv` of c10d.
+    pub fn recv<T: Element>(&self, buf: &mut [T], peer: usize) -> Result<()> {
+        self.recv_tagged(buf, peer, 0)
+    }
+
+    /// As [`ProcessGroup::recv`], from a send with the same tag.
+    ///
+    /// # Errors
+    /// As [`ProcessGroup::recv`].
+    pub fn recv_tagged<T: Element>(&self, buf: &mut [T], peer: usize, tag: u32) -> Result<()> {
+        let op = self.receiving(buf, Some(peer), tag)?;
+        self.messages(&[op]).map(|_| ())
+    }
+
+    /// Receives `buf` from whichever rank sends first; returns its rank.
+    ///
+    /// # Errors
+    /// As [`ProcessGroup::recv`].
+    ///
+    /// # Source
+    /// `recv(src=None)` of c10d.
+    pub fn recv_any<T: Element>(&self, buf: &mut [T]) -> Result<usize> {
+        self.recv_any_tagged(buf, 0)
+    }
+
+    /// As [`ProcessGroup::recv_any`], from a send with the same tag.
+    ///
+    /// # Errors
+    /// As [`ProcessGroup::recv`].
+    pub fn recv_any_tagged<T: Element>(&self, buf: &mut [T], tag: u32) -> Result<usize> {
+        let op = self.receiving(buf, None, tag)?;
+        let peers = self.messages(&[op])?;
+        Ok(peers.first().copied().unwrap_or(0))
+    }
+
+    pub(super) fn sending<T: Element>(&self, buf: &[T], peer: usize, tag: u32) -> Result<P2p> {
+        count::check_peer("send", peer, self.world_size())?;
+        let kind = P2pKind::Send { peer, data: buf.as_ptr().cast() };
+        Ok(P2p { kind, dtype: T::DTYPE, count: buf.len(), tag })
+    }
+
+    pub(super) fn receiving<T: Element>(
+        &self,
+        buf: &mut [T],
+        peer: Option<usize>,
+        tag: u32,
+    ) -> Result<P2p> {
+        if let Some(peer) = peer {
+            count::check_peer("recv", peer, self.world_size())?;
+        }
+        let kind = P2pKind::Recv { peer, data: buf.as_mut_ptr().cast() };
+        Ok(P2p { kind, dtype: T::DTYPE, count: buf.len(), tag })
+    }
+
+    /// Posts all, waits for all; returns the peer of each. The buffers of `ops` are borrowed by
+    /// whoever calls until this returns.
+    pub(super) fn messages(&self, ops: &[P2p]) -> Result<Vec<usize>> {
+        self.usable("send or recv")?;
+        let backend = &self.inner.backend;
+        // SAFETY: the buffers stay borrowed until this returns, and `Posted` takes back what is
+        // not done by then, whichever way this ends.
+        let tickets = unsafe { backend.p2p_post(ops) }?;
+        let posted = Posted { backend: backend.clone(), tickets };
+        let begun = Instant::now();
+        let mut peers = Vec::with_capacity(ops.len());
+        for ticket in &posted.tickets {
+            let left = self.timeout.saturating_sub(begun.elapsed());
+            match backend.p2p_wait(*ticket, left)? {
+                Some(peer) => peers.push(peer),
+                None => return Err(backend.p2p_expire(*ticket, begun.elapsed())),
+            }
+        }
+        Ok(peers)
+    }
+}
+
+/// Messages that are taken back when this goes.
+struct Posted {
+    backend: Arc<dyn Backend>,
+    tickets: Vec<u64>,
+}
+
+impl Drop for Posted {
+    fn drop(&mut self) {
+        self.backend.p2p_forget(&self.tickets);
+    }
+}
+
+/// How long an owned message drives the pairs before it looks at other things.
+pub(super) const SLICE: Duration = Duration::from_millis(50);
