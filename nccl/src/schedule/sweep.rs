@@ -311,3 +311,18 @@ fn a_pair_sends_and_receives_one_message() {
     let received = &plan(&case.shape(0), &Tuning::default()).steps[0].actions[0];
     assert!(matches!(received, Action::Recv { from: 2, into } if into.count == 5));
 }
+
+#[test]
+#[ignore = "prints how long planning takes"]
+fn print_planning_times() {
+    for ranks in [2, 4, 8, 64] {
+        for kind in [Kind::AllReduce, Kind::Broadcast, Kind::AllGather] {
+            let shape = Case::new(kind, ranks, 16, 0).shape(1);
+            let begun = std::time::Instant::now();
+            for _ in 0..100_000 {
+                std::hint::black_box(plan(std::hint::black_box(&shape), &Tuning::default()));
+            }
+            println!("{kind} of {ranks}: {:?}", begun.elapsed() / 100_000);
+        }
+    }
+}
