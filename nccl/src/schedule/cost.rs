@@ -268,7 +268,7 @@ fn row(
         if messages.saturating_mul(world_size) > most_messages {
             return "-".to_owned();
         }
-        simulate(shape_of, tuning, network).map_or("never".into(), |us| format!("{us:.1}"))
+        simulate(shape_of, tuning, network).map_or_else(|| "never".into(), |us| format!("{us:.1}"))
     };
     let plain = Tuning::default();
     let most = costs(&plain).into_iter().max_by_key(|cost| (cost.sent, cost.messages));
