@@ -39,7 +39,7 @@ fn choose(shape: &Shape, tuning: &Tuning) -> Algorithm {
         _ if ranks > tuning.flat_ranks => 0,
         // Every receiver reads the root's memory by itself, at the same time.
         _ if tuning.single_copy => usize::MAX,
-        ..=4 => tuning.broadcast_flat4_bytes,
+        3..=4 => tuning.broadcast_flat4_bytes,
         _ => tuning.broadcast_flat_bytes,
     };
     match tuning.algorithm {

@@ -19,7 +19,10 @@ pub(super) fn plan(shape: &Shape, tuning: &Tuning) -> Schedule {
         Some(Algorithm::Ring | Algorithm::Direct) => true,
         Some(_) => false,
         // With one peer the root receives everything in any case.
-        None => shape.member.world_size > 2 && shape.bytes() > tuning.reduce_flat_bytes,
+        None => {
+            let peers = shape.member.world_size - 1;
+            peers > 1 && shape.bytes().saturating_mul(peers) > tuning.reduce_flat_bytes
+        }
     };
     if chunked { direct(shape) } else { at_root(shape, tuning) }
 }

@@ -63,15 +63,17 @@ pub(crate) struct Tuning {
     pub(crate) all_reduce_flat_bytes: usize,
     /// `all_reduce` in large groups: collect the whole inputs up to this many received bytes.
     pub(crate) all_reduce_bruck_bytes: usize,
-    /// All-gather in large groups: doubling distances up to this many received bytes.
+    /// All-gather beyond `flat_ranks`: doubling distances up to this many received bytes.
     pub(crate) all_gather_bruck_bytes: usize,
+    /// All-gather beyond `window_ranks`: a ring from this many received bytes on.
+    pub(crate) all_gather_ring_bytes: usize,
     /// `broadcast` among up to 4 ranks: the root sends everything up to this many bytes.
     pub(crate) broadcast_flat4_bytes: usize,
     /// `broadcast` among up to `flat_ranks`: the root sends everything up to this many bytes.
     pub(crate) broadcast_flat_bytes: usize,
     /// `broadcast` in large groups: binomial tree up to this many bytes.
     pub(crate) broadcast_tree_bytes: usize,
-    /// `reduce`: the root folds everything up to this many bytes.
+    /// `reduce`: the root folds everything up to this many received bytes.
     pub(crate) reduce_flat_bytes: usize,
     /// `all_to_all` and `reduce_scatter` in large groups: relay blocks up to this many bytes.
     pub(crate) relay_block_bytes: usize,
@@ -90,16 +92,20 @@ const FLAT_RANKS: usize = 8;
 const WINDOW_RANKS: usize = 16;
 /// 32 KiB: the second round that chunks need costs as much as moving a few KiB to tens of KiB.
 const ALL_REDUCE_FLAT_BYTES: usize = 32 << 10;
-/// 256 KiB: about what a link moves in the time of the n - 1 messages that chunks need.
-const ALL_REDUCE_BRUCK_BYTES: usize = 256 << 10;
-/// 1 MiB: a ring's n - 1 rounds against log2 n rounds and one more copy.
-const ALL_GATHER_BRUCK_BYTES: usize = 1 << 20;
-/// 128 KiB: with at most 3 receivers the root's copies are the price of saving a round.
-const BROADCAST_FLAT4_BYTES: usize = 128 << 10;
-/// 16 KiB: as above with up to 7 receivers.
-const BROADCAST_FLAT_BYTES: usize = 16 << 10;
-/// 32 KiB: a tree moves the buffer log2 n times one after the other, chunks about twice.
-const BROADCAST_TREE_BYTES: usize = 32 << 10;
+/// 64 KiB: about what a link moves in the time of the n - 1 messages that chunks need; and every
+/// rank folds all of it.
+const ALL_REDUCE_BRUCK_BYTES: usize = 64 << 10;
+/// 64 KiB: doubling distances save messages and cost one more copy of everything.
+const ALL_GATHER_BRUCK_BYTES: usize = 64 << 10;
+/// 512 KiB: a ring has n - 1 rounds, but moves each block once between neighbours, which on
+/// several hosts means once per host.
+const ALL_GATHER_RING_BYTES: usize = 512 << 10;
+/// 16 KiB: with at most 3 receivers the root's copies are the price of saving a round.
+const BROADCAST_FLAT4_BYTES: usize = 16 << 10;
+/// 4 KiB: as above with up to 7 receivers.
+const BROADCAST_FLAT_BYTES: usize = 4 << 10;
+/// 16 KiB: a tree moves the buffer log2 n times one after the other, chunks about twice.
+const BROADCAST_TREE_BYTES: usize = 16 << 10;
 /// 32 KiB: the root folds n - 1 buffers alone; beyond, each rank folds its chunk.
 const REDUCE_FLAT_BYTES: usize = 32 << 10;
 /// 256 bytes: relaying moves every block log2 n / 2 times to save messages, so it must be small.
@@ -116,6 +122,7 @@ impl Default for Tuning {
             all_reduce_flat_bytes: ALL_REDUCE_FLAT_BYTES,
             all_reduce_bruck_bytes: ALL_REDUCE_BRUCK_BYTES,
             all_gather_bruck_bytes: ALL_GATHER_BRUCK_BYTES,
+            all_gather_ring_bytes: ALL_GATHER_RING_BYTES,
             broadcast_flat4_bytes: BROADCAST_FLAT4_BYTES,
             broadcast_flat_bytes: BROADCAST_FLAT_BYTES,
             broadcast_tree_bytes: BROADCAST_TREE_BYTES,
@@ -138,6 +145,7 @@ impl Tuning {
             self.all_reduce_flat_bytes,
             self.all_reduce_bruck_bytes,
             self.all_gather_bruck_bytes,
+            self.all_gather_ring_bytes,
             self.broadcast_flat4_bytes,
             self.broadcast_flat_bytes,
             self.broadcast_tree_bytes,
@@ -174,6 +182,7 @@ impl Tuning {
             None if ranks <= self.flat_ranks => Algorithm::Flat,
             None if total_bytes <= self.all_gather_bruck_bytes => Algorithm::Bruck,
             None if ranks <= self.window_ranks => Algorithm::Flat,
+            None if total_bytes < self.all_gather_ring_bytes => Algorithm::Bruck,
             None => Algorithm::Ring,
         }
     }
