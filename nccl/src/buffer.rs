@@ -12,6 +12,7 @@ mod sealed {
     use crate::dtype::Element;
 
     /// No type outside this crate is an owned buffer.
+    #[expect(unnameable_types, reason = "so that nobody can implement it")]
     pub trait Sealed: Sized {
         /// What it holds.
         type Item: Element;

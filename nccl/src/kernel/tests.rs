@@ -469,3 +469,38 @@ fn slices_of_different_lengths_are_folded_up_to_the_shorter() {
         assert_eq!(out[..9 * size], wanted[..9 * size]);
     }
 }
+
+#[test]
+fn averages_divide_exactly_around_every_multiple() {
+    for ranks in [1, 2, 3, 5, 7, 10, 127, 128, 255, 256, 1000, 65_537, u32::MAX as usize] {
+        let fold = |dtype| Fold::new(dtype, ReduceOp::Avg, ranks);
+        let mut bytes: Vec<u8> = (0..=255).collect();
+        fold(DataType::U8).finish_in_place(&mut bytes);
+        for (x, got) in bytes.iter().enumerate() {
+            assert_eq!(usize::from(*got), x / ranks, "{x} / {ranks}");
+        }
+        let mut bytes: Vec<u8> = (0..=255).collect();
+        fold(DataType::I8).finish_in_place(&mut bytes);
+        for (x, got) in (0..=255_u8).zip(bytes) {
+            let expected = i64::from(x.cast_signed()) / ranks as i64;
+            assert_eq!(i64::from(got.cast_signed()), expected, "{} / {ranks}", x.cast_signed());
+        }
+        let divisor = u64::try_from(ranks).unwrap();
+        let most = u64::from(u32::MAX) / divisor;
+        let quotients = (0..300).chain(most.saturating_sub(300)..=most);
+        let near = quotients.flat_map(|q| [q * divisor, (q * divisor).wrapping_sub(1)]);
+        let words: Vec<u32> = near.filter_map(|x| u32::try_from(x).ok()).collect();
+        let mut bytes: Vec<u8> = words.iter().flat_map(|x| x.to_ne_bytes()).collect();
+        fold(DataType::U32).finish_in_place(&mut bytes);
+        for (x, got) in words.iter().zip(bytes.chunks(4)) {
+            let got = u32::from_ne_bytes(got.try_into().unwrap());
+            assert_eq!(u64::from(got), u64::from(*x) / divisor, "{x} / {ranks}");
+        }
+        let mut bytes: Vec<u8> = words.iter().flat_map(|x| x.to_ne_bytes()).collect();
+        fold(DataType::I32).finish_in_place(&mut bytes);
+        for (x, got) in words.iter().zip(bytes.chunks(4)) {
+            let got = i32::from_ne_bytes(got.try_into().unwrap());
+            assert_eq!(i64::from(got), i64::from(x.cast_signed()) / ranks as i64, "{x} / {ranks}");
+        }
+    }
+}
