@@ -21,6 +21,7 @@ mod trace;
 mod transport;
 mod wire;
 
+pub use buffer::OwnedBuffer;
 pub use desc::Kind;
 pub use dtype::DataType;
 pub use dtype::Element;

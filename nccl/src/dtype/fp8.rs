@@ -138,6 +138,7 @@ const _: () = assert!(F8E4M3::NAN.to_f32().to_bits() == NAN_F32);
 const _: () = assert!(F8E5M2::NAN.to_f32().to_bits() == NAN_F32);
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "a value of the formats is exact in f32")]
 mod tests {
     use super::*;
 

@@ -77,7 +77,6 @@ pub(crate) const fn f32_of_f16(code: u16) -> f32 {
 
 /// `bf16` of an `f32`: rounds to nearest even, overflows to infinity; every NaN becomes `0x7fc0`.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the upper half is 16 bits")]
 pub(crate) const fn bf16_of_f32(x: f32) -> u16 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));

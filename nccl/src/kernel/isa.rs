@@ -1,6 +1,6 @@
 //! Which instructions this machine has, and loops compiled for each.
 #![cfg_attr(
-    any(target_arch = "x86_64", target_arch = "x86"),
+    target_arch = "x86_64",
     expect(unsafe_code, reason = "calls of functions compiled for instructions found at run time")
 )]
 
@@ -56,6 +56,7 @@ impl Isa {
     }
 
     /// Whether the conversions of `f16` are single instructions.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn has_f16c(self) -> bool {
         self.0 != Level::Base
     }

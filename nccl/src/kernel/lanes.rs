@@ -56,6 +56,7 @@ macro_rules! chunked {
     };
 }
 
+#[cfg(target_arch = "x86_64")]
 pub(super) use chunked;
 
 macro_rules! native {

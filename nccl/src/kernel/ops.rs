@@ -4,6 +4,7 @@
 //! come out are one and the same, and -0 is below 0.
 
 use core::num::NonZeroU32;
+use core::num::NonZeroU64;
 
 /// Combines two values.
 pub(super) trait Op<T>: Copy {
@@ -198,7 +199,7 @@ macro_rules! integers {
             }
         }
 
-        impl Op<$int> for Mean<NonZeroU32> {
+        impl Op<$int> for Mean<Divisor> {
             #[inline(always)]
             fn apply(self, a: $int, b: $int) -> $int {
                 Div(self.0).apply(a.wrapping_add(b))
@@ -230,30 +231,71 @@ macro_rules! integers {
 
 integers!(i8, u8, i32, u32, i64, u64);
 
-/// Division that rounds towards zero, of the magnitude in a type where it is fast and exact.
+/// A divisor prepared for many divisions that round towards zero.
+#[derive(Clone, Copy)]
+pub(super) struct Divisor {
+    whole: NonZeroU32,
+    float: f64,
+    /// 2^16 divided by it and rounded up past the exact quotient, 0 if that leaves nothing.
+    reciprocal: u32,
+}
+
+impl Divisor {
+    /// Divides by a number of ranks.
+    pub(super) fn new(world_size: usize) -> Self {
+        let ranks = u32::try_from(world_size).unwrap_or(u32::MAX);
+        let whole = NonZeroU32::new(ranks).unwrap_or(NonZeroU32::MIN);
+        let reciprocal = if whole.get() > 255 { 0 } else { (1 << 16) / whole + 1 };
+        Self { whole, float: f64::from(whole.get()), reciprocal }
+    }
+
+    /// For `x < 256` and a divisor below that, the reciprocal's error times `x` is below 2^16, too
+    /// small to reach the next quotient; larger divisors give 0.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a quotient is no larger")]
+    fn divide_u8(self, x: u8) -> u8 {
+        ((u32::from(x) * self.reciprocal) >> 16) as u8
+    }
+
+    /// By floats, whose division is vectorised. The rounded quotient reaches no integer that the
+    /// exact one does not reach: those are at least 2^-32 apart, the rounding error is less.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the integer is in the lower half")]
+    fn divide_u32(self, x: u32) -> u32 {
+        /// From here to twice it, floats are the integers, in the lower bits.
+        const INTEGERS: f64 = 4_503_599_627_370_496.0;
+        let quotient = f64::from(x) / self.float;
+        let nearest = (quotient + INTEGERS) - INTEGERS;
+        let below = if nearest > quotient { nearest - 1.0 } else { nearest };
+        (below + INTEGERS).to_bits() as u32
+    }
+
+    #[inline(always)]
+    fn divide_u64(self, x: u64) -> u64 {
+        x / NonZeroU64::from(self.whole)
+    }
+}
+
 macro_rules! divisions {
-    ($($signed:ident, $unsigned:ident, $in:ident);*) => {$(
-        impl Unary<$unsigned> for Div<NonZeroU32> {
+    ($($signed:ident, $unsigned:ident, $divide:ident);*) => {$(
+        impl Unary<$unsigned> for Div<Divisor> {
             #[inline(always)]
-            #[expect(clippy::allow_attributes, reason = "not every type of the macro truncates")]
-            #[allow(clippy::cast_possible_truncation, reason = "a quotient is no larger")]
             fn apply(self, x: $unsigned) -> $unsigned {
-                ($in::from(x) / core::num::NonZero::<$in>::from(self.0)) as $unsigned
+                self.0.$divide(x)
             }
         }
 
-        impl Unary<$signed> for Div<NonZeroU32> {
+        impl Unary<$signed> for Div<Divisor> {
             #[inline(always)]
-            #[expect(clippy::cast_possible_wrap, reason = "the sign goes off and on again")]
             fn apply(self, x: $signed) -> $signed {
-                let magnitude = self.apply(x.unsigned_abs()) as $signed;
+                let magnitude = self.0.$divide(x.unsigned_abs()).cast_signed();
                 if x < 0 { magnitude.wrapping_neg() } else { magnitude }
             }
         }
     )*};
 }
 
-divisions!(i8, u8, u32; i32, u32, u32; i64, u64, u64);
+divisions!(i8, u8, divide_u8; i32, u32, divide_u32; i64, u64, divide_u64);
 
 /// The smaller or larger of two floats of 8 or 16 bits by their bits, without widening them.
 #[derive(Clone, Copy)]

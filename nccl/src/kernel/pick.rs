@@ -1,7 +1,5 @@
 //! From a type and an operation known at run time to code made for both.
 
-use core::num::NonZeroU32;
-
 #[cfg(target_arch = "x86_64")]
 use super::f16c::F16c;
 use super::isa::Isa;
@@ -10,6 +8,7 @@ use super::lanes::F16;
 use super::lanes::Lane;
 use super::ops;
 use super::ops::ByBits;
+use super::ops::Divisor;
 use super::ops::Op;
 use super::ops::Unary;
 use crate::dtype::DataType;
@@ -107,7 +106,7 @@ impl Choice {
 
     /// Picks how an average of a narrow type ends.
     pub(super) fn ending_narrow(&self, to: impl Single) {
-        let ranks = ops::Div(self.whole_ranks());
+        let ranks = ops::Div(Divisor::new(self.world_size));
         match self.dtype {
             DataType::I8 => to.with::<i8, _>(ranks),
             DataType::U8 => to.with::<u8, _>(ranks),
@@ -130,7 +129,7 @@ impl Choice {
         U: Lane<Value = U>,
         ops::Min: Op<S>,
         ops::Max: Op<S>,
-        ops::Mean<NonZeroU32>: Op<S>,
+        ops::Mean<Divisor>: Op<S>,
         ops::Sum: Op<U>,
         ops::Product: Op<U>,
     {
@@ -138,7 +137,9 @@ impl Choice {
             (ReduceOp::Product, _) => to.with::<U, _>(ops::Product),
             (ReduceOp::Min, _) => to.with::<S, _>(ops::Min),
             (ReduceOp::Max, _) => to.with::<S, _>(ops::Max),
-            (ReduceOp::Avg, Form::Whole(_)) => to.with::<S, _>(ops::Mean(self.whole_ranks())),
+            (ReduceOp::Avg, Form::Whole(_)) => {
+                to.with::<S, _>(ops::Mean(Divisor::new(self.world_size)))
+            }
             (ReduceOp::BitAnd, _) => to.with::<u8, _>(ops::And),
             (ReduceOp::BitOr, _) => to.with::<u8, _>(ops::Or),
             (ReduceOp::BitXor, _) => to.with::<u8, _>(ops::Xor),
@@ -212,11 +213,6 @@ impl Choice {
     #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 ranks")]
     fn ranks(&self) -> f64 {
         self.world_size.max(1) as f64
-    }
-
-    fn whole_ranks(&self) -> NonZeroU32 {
-        let ranks = u32::try_from(self.world_size).unwrap_or(u32::MAX);
-        NonZeroU32::new(ranks).unwrap_or(NonZeroU32::MIN)
     }
 }
 
