@@ -201,7 +201,6 @@ fn low(word: u64) -> u32 {
     word as u32
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the high half, shifted down")]
 fn high(word: u64) -> u32 {
     (word >> 32) as u32
 }

@@ -16,8 +16,10 @@ use crate::transport::LinkError;
 
 /// Sets what every lane needs: no waiting for more to send, and probes of an idle peer.
 ///
-/// Buffer sizes stay with the kernel, which lets them grow with the traffic: a size set by hand
-/// ends that growth (measured on loopback with 16 MiB messages: see the tests' throughput).
+/// Buffer sizes stay with the kernel, which lets them grow with the traffic; a size set by hand
+/// ends that growth and gains nothing: 16 MiB messages over loopback, one way, ran at 3.3 to
+/// 4.4 GB/s without, 3.7 with 256 KiB, 3.8 to 4.1 with 1 MiB, 3.7 to 4.3 with 4 MiB, both ways at
+/// 2.8 to 3.4 GB/s in sum with each.
 pub(super) fn prepare(lane: &TcpStream) -> io::Result<()> {
     lane.set_nonblocking(true)?;
     lane.set_nodelay(true)?;

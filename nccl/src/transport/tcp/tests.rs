@@ -32,14 +32,15 @@ fn pair(lanes: usize) -> (TcpLink, TcpLink) {
 
 /// The head of the message number `at` with `bytes` bytes.
 fn head(at: usize, bytes: usize) -> Head {
-    let desc =
-        OpDesc { seq: at as u32, kind: 1, dtype: 7, count: bytes as u64, ..OpDesc::default() };
+    let seq = u32::try_from(at).unwrap();
+    let count = bytes as u64;
+    let desc = OpDesc { seq, kind: 1, dtype: 7, count, ..OpDesc::default() };
     Head { desc, factor: 1.0 / (at + 1) as f64, bytes: bytes as u64 }
 }
 
 /// Bytes that differ from message to message and from place to place.
 fn payload(at: usize, bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|i| ((i as u64 * 0x9e37_79b9 + at as u64 * 77) >> 13) as u8).collect()
+    (0..bytes).map(|i| (i as u64 * 0x9e37_79b9 + at as u64 * 77_777).to_le_bytes()[2]).collect()
 }
 
 /// How a party takes its messages in.

@@ -90,7 +90,7 @@ fn random_bytes_never_do_more_than_end_the_link() {
         for _ in 0..1 + round % 8 {
             seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
             let at = (seed >> 40) as usize % bytes.len();
-            bytes[at] ^= (seed >> 32) as u8;
+            bytes[at] ^= seed.to_le_bytes()[4];
         }
         raw[0].write_all(&bytes).unwrap();
         drop(raw);
@@ -143,7 +143,9 @@ fn a_closed_connection_says_so_and_how_far_the_message_was() {
             ),
         };
         assert_eq!(error.to_string(), expected);
-        assert_eq!(link.head().err().map(|e| e.to_string()).unwrap_or(expected.clone()), expected);
+        if kept < 64 {
+            assert_eq!(link.head().unwrap_err().to_string(), expected);
+        }
     }
 }
 
@@ -171,8 +173,8 @@ fn a_reset_connection_says_so_to_sender_and_receiver() {
     // Unread bytes make the kernel answer the close with a reset.
     let body = [5_u8; 64];
     let mut out = Outgoing::new(head(0, 64), body.as_ptr());
-    // SAFETY: `body` outlives the link's use of it.
     while !out.is_done() {
+        // SAFETY: `body` outlives the link's use of it.
         unsafe { link.push(&mut out) }.unwrap();
     }
     drop(raw);
@@ -269,8 +271,8 @@ fn a_link_leaves_other_traffic_of_its_sockets_alone() {
     let (mut link, mut raw) = link_and_raw(1);
     let body = payload(0, 10);
     let mut out = Outgoing::new(head(0, 10), body.as_ptr());
-    // SAFETY: `body` outlives the link's use of it.
     while !out.is_done() {
+        // SAFETY: `body` outlives the link's use of it.
         unsafe { link.push(&mut out) }.unwrap();
     }
     drop(link);
