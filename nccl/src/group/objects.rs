@@ -54,7 +54,11 @@ impl ProcessGroup {
     ) -> Result<Option<Vec<T>>> {
         const OP: &str = "gather_object";
         let Some(all) = self.gather_bytes(&write(OP, value)?, root)? else { return Ok(None) };
-        all.iter().enumerate().map(|(rank, bytes)| read(OP, bytes, rank)).collect::<Result<_>>().map(Some)
+        all.iter()
+            .enumerate()
+            .map(|(rank, bytes)| read(OP, bytes, rank))
+            .collect::<Result<_>>()
+            .map(Some)
     }
 
     /// Gives rank `r` the value `values[r]` of `root`; the others pass an empty list.

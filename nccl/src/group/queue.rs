@@ -46,7 +46,10 @@ impl Queue {
         };
         if sender.send(Box::new(job)).is_err() {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
-            return Err(Error::system("the thread of asynchronous work is gone", std::io::ErrorKind::BrokenPipe));
+            return Err(Error::system(
+                "the thread of asynchronous work is gone",
+                std::io::ErrorKind::BrokenPipe,
+            ));
         }
         Ok(())
     }

@@ -88,7 +88,11 @@ impl ProcessGroup {
         let other: Vec<usize> = other.collect();
         if !other.is_empty() {
             let others = rank::list(&other);
-            let problem = format!("rank {} has the list [{}], but another one have: {others}", self.rank(), rank::list(ranks));
+            let problem = format!(
+                "rank {} has the list [{}], but another one have: {others}",
+                self.rank(),
+                rank::list(ranks)
+            );
             return Err(Error::Usage { op: OP, problem });
         }
         if !ranks.contains(&self.rank()) {

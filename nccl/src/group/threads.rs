@@ -35,10 +35,9 @@ pub fn run_threads<T: Send>(
             let member = Member { rank, world_size };
             let name = format!("rank {rank}");
             let run = &run;
-            std::thread::Builder::new()
-                .name(name)
-                .spawn_scoped(scope, move || run(member))
-                .map_err(|source| Error::system(format!("cannot start the thread of rank {rank}"), source))
+            std::thread::Builder::new().name(name).spawn_scoped(scope, move || run(member)).map_err(
+                |source| Error::system(format!("cannot start the thread of rank {rank}"), source),
+            )
         };
         let threads: Vec<_> = (0..world_size).map(start).collect();
         let end = |thread: Result<std::thread::ScopedJoinHandle<'_, Result<T>>>| {
