@@ -10,6 +10,7 @@ mod debug;
 mod desc;
 mod dtype;
 mod error;
+#[cfg(any())]
 mod group;
 mod kernel;
 mod net;

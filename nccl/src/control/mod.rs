@@ -23,6 +23,7 @@ mod strays;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod token;
 #[cfg(target_os = "linux")]
 mod unix;
 

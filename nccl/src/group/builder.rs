@@ -295,12 +295,12 @@ fn agree(settings: &Settings, control: Option<&Control>, meeting: &Meeting) -> R
     let key = "nccl-rs/tuning";
     let own = format!("{:016x} NCCL_ALGO={}", tuning.digest(), word.as_deref().unwrap_or("unset"));
     if control.member().rank == 0 {
-        meeting.store.set(&format!("{key}/{}", control.token_text()), own.as_bytes())?;
+        meeting.store.set(&format!("{key}/{}", control.world_name()), own.as_bytes())?;
         return Ok(tuning);
     }
     let theirs = meeting
         .store
-        .get_within(&format!("{key}/{}", control.token_text()), settings.timeouts.init)?;
+        .get_within(&format!("{key}/{}", control.world_name()), settings.timeouts.init)?;
     if theirs == own.as_bytes() {
         return Ok(tuning);
     }
@@ -325,6 +325,7 @@ fn options(settings: &Settings) -> CpuOptions {
         lanes: u16::try_from(lanes.clamp(1, 64)).unwrap_or(1),
         single_copy_bytes: transport.cma_threshold_bytes,
         slot_bytes: transport.shm_slot_bytes,
+        patience: settings.timeouts.heartbeat,
     }
 }
 

@@ -48,6 +48,10 @@ pub(super) struct Engine {
     scratch: Vec<u64>,
 }
 
+// SAFETY: between calls the list of transfers is empty, so no address is kept; everything else can be
+// sent to another thread.
+unsafe impl Send for Engine {}
+
 impl Engine {
     /// An engine over `mesh`.
     pub(super) fn new(mesh: Mesh, state: Arc<GroupState>) -> Self {

@@ -237,16 +237,17 @@ impl Wiring {
         let mut streams = Vec::with_capacity(usize::from(lanes));
         for lane in 0..lanes {
             let hello = self.hello(other, lane, lanes, KIND_TCP);
-            let dialed = self.control.dial_tcp(other.rank, &hello, deadline);
+            let dialed = self.control.dial_tcp(&hello, deadline);
             streams.push(dialed.map_err(|why| self.lost(peer, &why))?);
         }
         Ok(Pending::Ready(Some(self.tcp_link(peer, streams)?)))
     }
 
     fn tcp_link(&self, peer: usize, streams: Vec<TcpStream>) -> Result<Box<dyn Link>> {
-        let link = TcpLink::new(streams, self.control.heartbeat_timeout());
-        let link =
-            link.map_err(|error| self.lost(peer, &format!("gave a useless socket: {error}")))?;
+        let link = TcpLink::new(streams);
+        let link = link.and_then(|link| link.set_patience(self.options.patience).map(|()| link));
+        let useless = |error| self.lost(peer, &format!("gave a useless socket: {error}"));
+        let link = link.map_err(useless)?;
         Ok(Box::new(link))
     }
 
@@ -283,13 +284,6 @@ impl Wiring {
     pub(super) fn host_and_pid(&self, peer: usize) -> (String, u32) {
         let unknown = || ("unknown".to_owned(), 0);
         self.record(peer).map_or_else(|_| unknown(), |peer| (peer.host.clone(), peer.pid))
-    }
-
-    /// The sockets of the groups in the inbox that `peer` has dialed, if it has.
-    pub(super) fn is_dialed_by(&self, peer: usize) -> bool {
-        let from = self.world(peer);
-        let (group, channel) = (self.state.id, self.channel);
-        self.control.has(&LinkKey { group, channel, from, lane: 0 })
     }
 
     fn read_of(&self, same_process: bool) -> RemoteRead {

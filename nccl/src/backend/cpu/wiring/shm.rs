@@ -52,7 +52,7 @@ impl Wiring {
         let fds = [region_fd.as_fd(), self.bell_fd.as_fd()];
         let stream = self
             .control
-            .dial_unix(other.rank, &hello, &fds, deadline)
+            .dial_unix(&hello, &fds, deadline)
             .map_err(|why| Error::system(why, std::io::ErrorKind::ConnectionRefused))?;
         Ok(Dialed { stream, region, probe, peer: other.rank })
     }
