@@ -2,7 +2,11 @@
 //! No socket, no clock, no thread.
 
 mod codec;
+pub(crate) mod store;
+mod store_parse;
 
 pub(crate) use codec::Malformed;
 pub(crate) use codec::Reader;
 pub(crate) use codec::Writer;
+pub(crate) use store_parse::RequestParser;
+pub(crate) use store_parse::Violation;
