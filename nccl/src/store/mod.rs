@@ -6,6 +6,21 @@ use std::time::Duration;
 
 use crate::error::Result;
 
+mod client;
+mod file;
+mod memory;
+mod names;
+mod prefix;
+mod server;
+mod table;
+
+pub use client::TcpStore;
+pub use file::FileStore;
+pub use memory::MemoryStore;
+pub use prefix::PrefixStore;
+pub use server::ServerLimits;
+pub use server::TcpStoreServer;
+
 /// A key-value map that all ranks of a job share, with c10d's semantics.
 ///
 /// Keys are text, values bytes. Every call is bounded by [`Store::timeout`] or by the timeout it

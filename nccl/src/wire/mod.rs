@@ -6,6 +6,8 @@ pub(crate) mod control;
 mod control_failure;
 mod control_mesh;
 mod control_peer;
+pub(crate) mod store;
+mod store_parse;
 
 pub(crate) use codec::Malformed;
 pub(crate) use codec::Reader;
@@ -14,3 +16,5 @@ pub(crate) use control_mesh::MESH_HELLO_BYTES;
 pub(crate) use control_mesh::MESH_MAGIC;
 pub(crate) use control_mesh::MeshHello;
 pub(crate) use control_peer::Peer;
+pub(crate) use store_parse::RequestParser;
+pub(crate) use store_parse::Violation;
