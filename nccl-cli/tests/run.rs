@@ -3,6 +3,7 @@
 //! Every wait is bounded: a launcher that hangs fails its test.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

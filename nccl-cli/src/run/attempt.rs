@@ -184,7 +184,7 @@ impl<'a> Attempt<'a> {
                 self.signal_all(Signal::CONT);
             }
             SIGINT | SIGTERM | SIGHUP if self.all_ended() => {
-                self.stopped.get_or_insert(report::signal_code(signal));
+                self.stopped = self.stopped.or_else(|| Some(report::signal_code(signal)));
                 self.drain.over = true;
             }
             SIGINT | SIGTERM | SIGHUP if self.stopped.is_none() => {

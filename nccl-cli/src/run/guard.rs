@@ -113,8 +113,7 @@ mod tests {
     #[test]
     fn what_is_forgotten_is_not_ended() {
         let text: &[u8] = b"watch 100\nwatch 101\nforget\nwatch 102\n";
-        let left: Vec<i32> =
-            left_at_the_end(text).into_iter().map(Pid::as_raw_pid).collect();
+        let left: Vec<i32> = left_at_the_end(text).into_iter().map(Pid::as_raw_pid).collect();
         assert_eq!(left, [102]);
     }
 
