@@ -6,7 +6,7 @@ use core::ops::BitOr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Subsys(u32);
 
-#[expect(missing_docs, reason = "the names are NCCL's")]
+// The names are NCCL's.
 impl Subsys {
     pub(crate) const INIT: Self = Self(0x1);
     pub(crate) const COLL: Self = Self(0x2);

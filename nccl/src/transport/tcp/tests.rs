@@ -248,6 +248,61 @@ fn the_next_message_is_not_read_into_the_memory_for_this_one() {
     }
 }
 
+#[test]
+fn a_small_message_that_the_kernel_takes_in_two_parts_is_whole() {
+    // Small buffers make small segments, and the last one that fits ends inside a message.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 4096).unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let far = listener.accept().unwrap().0;
+    rustix::net::sockopt::set_socket_send_buffer_size(&near, 4096).unwrap();
+    let sizes: Vec<usize> = (0..12).map(|at| 4096 - at % 97).collect();
+    let mut a = Party::new(TcpLink::new(vec![near]).unwrap(), &sizes, &[], Taking::Into);
+    let mut b = Party::new(TcpLink::new(vec![far]).unwrap(), &[], &sizes, Taking::Into);
+    let (begun, mut partial) = (Instant::now(), 0);
+    while !b.is_done() {
+        a.push();
+        partial += usize::from(a.out.as_ref().is_some_and(|out| out.moved > 0));
+        b.pull();
+        assert!(begun.elapsed() < LIMIT, "a sent {}, b got {}", a.sent, b.received);
+    }
+    assert!(partial > 0, "the kernel took every message whole");
+}
+
+#[test]
+fn the_descriptor_tells_of_the_lane_that_is_needed_and_no_other() {
+    use rustix::event::PollFd;
+    use rustix::event::PollFlags;
+    use rustix::event::Timespec;
+    let ready = |link: &TcpLink, wait_s| {
+        let mut fds = [PollFd::from_borrowed_fd(link.socket().unwrap(), PollFlags::IN)];
+        let wait = Timespec { tv_sec: wait_s, tv_nsec: 0 };
+        rustix::event::poll(&mut fds, Some(&wait)).unwrap() == 1
+    };
+    let (near, mut raw) = sockets(2);
+    let mut link = TcpLink::new(near).unwrap();
+    assert!(!ready(&link, 0));
+    let bytes = 3 * frame::BLOCK_BYTES;
+    let head = FrameHead { head: head(0, bytes), number: 0, lanes: 2 };
+    let lane_0 = [&head.encode()[..], &payload(0, 2 * frame::BLOCK_BYTES)].concat();
+    let writer = {
+        let mut lane = raw.remove(0);
+        std::thread::spawn(move || lane.write_all(&lane_0).map(|()| lane).unwrap())
+    };
+    assert!(ready(&link, 5));
+    let (begun, mut got) = (Instant::now(), 0);
+    while got < frame::BLOCK_BYTES {
+        assert!(begun.elapsed() < LIMIT);
+        if link.head().unwrap().is_some() {
+            got += link.pull(frame::BLOCK_BYTES - got, &mut |_| {}).unwrap();
+        }
+    }
+    let _lane_0 = writer.join().unwrap();
+    assert!(!ready(&link, 0), "lane 0 has bytes, but those of lane 1 are next");
+    raw[0].write_all(&[1]).unwrap();
+    assert!(ready(&link, 5));
+}
+
 /// Sleeps until the link's descriptor is readable (or writable, with one lane).
 fn sleep(link: &TcpLink) {
     use rustix::event::PollFd;
