@@ -16,6 +16,9 @@ use crate::config::BackendChoice;
 use crate::config::Env;
 use crate::config::InitMethod;
 use crate::config::Launch;
+use crate::config::Launcher;
+use crate::config::Rendezvous;
+use crate::config::Server;
 use crate::config::Settings;
 use crate::config::TransportChoice;
 use crate::control::Control;
@@ -167,7 +170,8 @@ impl Builder {
     pub fn build(self) -> Result<ProcessGroup> {
         let env = self.env.clone().unwrap_or_else(|| Env::process().with_conf_files());
         let mut settings = Settings::from_env(&env)?;
-        debug::init_from(&settings.debug);
+        let [level, subsys, file] = ["NCCL_DEBUG", "NCCL_DEBUG_SUBSYS", "NCCL_DEBUG_FILE"];
+        debug::init(env.get(level)?, env.get(subsys)?, env.get(file)?);
         for note in &settings.notes {
             log::warn!(target: "nccl::env", "{note}");
         }
@@ -232,7 +236,7 @@ impl Builder {
                     return Err(Error::Rank { op: "build", what: "rank", rank, world_size });
                 }
                 let alone = self.store.is_some() || world_size == 1;
-                Launch::explicit(member, &method, env, alone)
+                if alone { Ok(at_no_place(member)) } else { at_place(member, &method, env) }
             }
             _ => {
                 let problem = "rank and world_size go together: give both or none".to_owned();
@@ -240,6 +244,50 @@ impl Builder {
             }
         }
     }
+}
+
+/// A launch of `member` that needs no place to meet.
+fn at_no_place(member: Member) -> Launch {
+    Launch {
+        launcher: Launcher::Plain,
+        rank: member.rank,
+        world_size: member.world_size,
+        local_rank: None,
+        local_world_size: None,
+        node_rank: None,
+        nodes: None,
+        rendezvous: Rendezvous::Single,
+        job_id: String::new(),
+        attempt: 0,
+        notes: Vec::new(),
+    }
+}
+
+/// A launch of `member` that meets where `method` says.
+fn at_place(member: Member, method: &InitMethod, env: &Env) -> Result<Launch> {
+    let rendezvous = match method {
+        InitMethod::Tcp { at, .. } => Rendezvous::Tcp { at: at.clone(), server: Server::Rank0 },
+        InitMethod::File { path, .. } => Rendezvous::File { path: path.clone() },
+        InitMethod::Env => {
+            let mut read = |var: &str| {
+                let value = env.get(var)?.map(str::to_owned);
+                let hint = "is missing; set it, or give the builder an init_method or a store";
+                value.ok_or_else(|| Error::env_missing(var, hint))
+            };
+            let (host, port) = (read("MASTER_ADDR")?, read("MASTER_PORT")?);
+            let text = if host.contains(':') && !host.starts_with('[') {
+                format!("tcp://[{host}]:{port}")
+            } else {
+                format!("tcp://{host}:{port}")
+            };
+            let at = match InitMethod::parse(&text)? {
+                InitMethod::Tcp { at, .. } => at,
+                _ => return Err(Error::env("MASTER_ADDR", host, "is no address")),
+            };
+            Rendezvous::Tcp { at, server: Server::Rank0 }
+        }
+    };
+    Ok(Launch { rendezvous, ..at_no_place(member) })
 }
 
 /// Joins the control plane; a world of one has none.
@@ -264,12 +312,19 @@ fn join(
         bind,
         local_rank: launch.local_rank.and_then(|rank| u32::try_from(rank).ok()),
         node: launch.node_rank.map(|node| node.to_string()),
-        progress: Box::new(|text| {
-            log::warn!(target: "nccl::bootstrap", "{text}");
-            debug::notice(text);
-        }),
+        progress: Box::new(say),
     };
     Control::join(config).map(Some)
+}
+
+/// Tells whoever waits why nothing happens: through the log, or on standard error without one.
+fn say(text: &str) {
+    if log::log_enabled!(target: "nccl::bootstrap", log::Level::Warn) {
+        log::warn!(target: "nccl::bootstrap", "{text}");
+    } else {
+        use std::io::Write;
+        drop(writeln!(std::io::stderr(), "nccl: {text}"));
+    }
 }
 
 /// The ranks before this one on its host.
@@ -284,16 +339,14 @@ fn derived_local_rank(control: Option<&Control>) -> usize {
 /// The tuning, which all ranks must have alike: their schedules would not fit otherwise.
 fn agree(settings: &Settings, control: Option<&Control>, meeting: &Meeting) -> Result<Tuning> {
     let mut tuning = Tuning::default();
-    let word = settings.transport.algo.forced();
-    if let Some(word) = &word {
-        tuning.algorithm = Algorithm::from_name(word);
-        if tuning.algorithm.is_none() {
-            log::warn!(target: "nccl::tuning", "NCCL_ALGO={word} names no algorithm of the CPU backend");
-        }
-    }
+    let spec = &settings.transport.algo;
+    let names = ["tree", "ring", "pat"];
+    let mut allowed = names.iter().filter(|name| spec.allows("all_reduce", name));
+    let word = allowed.next().copied().filter(|_| allowed.next().is_none());
+    tuning.algorithm = word.and_then(Algorithm::from_name);
     let Some(control) = control else { return Ok(tuning) };
     let key = "nccl-rs/tuning";
-    let own = format!("{:016x} NCCL_ALGO={}", tuning.digest(), word.as_deref().unwrap_or("unset"));
+    let own = format!("{:016x} NCCL_ALGO={}", tuning.digest(), word.unwrap_or("unset"));
     if control.member().rank == 0 {
         meeting.store.set(&format!("{key}/{}", control.world_name()), own.as_bytes())?;
         return Ok(tuning);
@@ -324,10 +377,12 @@ fn options(settings: &Settings) -> CpuOptions {
         }),
         lanes: u16::try_from(lanes.clamp(1, 64)).unwrap_or(1),
         single_copy_bytes: transport.cma_threshold_bytes,
-        slot_bytes: transport.shm_slot_bytes,
-        patience: settings.timeouts.heartbeat,
+        slot_bytes: Some(transport.shm_slot_bytes).filter(|bytes| *bytes != DEFAULT_SLOT_BYTES),
     }
 }
+
+/// What `NCCL_RS_SHM_SLOT_BYTES` is when nobody sets it: by the number of local ranks.
+const DEFAULT_SLOT_BYTES: usize = 64 << 10;
 
 /// This host, for worlds that meet in memory.
 pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -51,10 +51,10 @@ impl Meeting {
 pub(super) fn meet(launch: &Launch, env: &Env, settings: &Settings) -> Result<Meeting> {
     let timeout = settings.timeouts.init;
     match &launch.rendezvous {
-        _ if launch.world_size == 1 => Ok(Meeting::in_store(Arc::new(MemoryStore::new()))),
-        Rendezvous::Single => Ok(Meeting::in_store(Arc::new(MemoryStore::new()))),
+        _ if launch.world_size == 1 => Ok(Meeting::in_store(Arc::new(MemoryStore::new(timeout)))),
+        Rendezvous::Single => Ok(Meeting::in_store(Arc::new(MemoryStore::new(timeout)))),
         Rendezvous::File { path } => {
-            let store: SharedStore = Arc::new(FileStore::open(path, timeout)?);
+            let store: SharedStore = Arc::new(FileStore::new(path, timeout)?);
             Ok(Meeting { store, server: None, address: None })
         }
         Rendezvous::Tcp { at, server } if launch.rank == 0 && *server == Server::Rank0 => {
@@ -73,7 +73,7 @@ pub(super) fn meet(launch: &Launch, env: &Env, settings: &Settings) -> Result<Me
 /// Serves the store at rank 0's own address.
 fn serve(host: &str, port: u16, settings: &Settings) -> Result<TcpStoreServer> {
     let mut first = None;
-    for address in resolve::resolve(host, port, "MASTER_ADDR", settings.timeouts.init)? {
+    for address in resolve(host, port, "MASTER_ADDR", &Deadline::after(settings.timeouts.init))? {
         match TcpStoreServer::bind(address) {
             Ok(server) => return Ok(server),
             Err(error) => first = first.or(Some(error)),
@@ -114,8 +114,9 @@ fn connected(
 
 fn dial(at: &HostPort, settings: &Settings) -> Result<Meeting> {
     let store = TcpStore::connect(&at.host, at.port, settings.timeouts.init)?;
-    let peer = store.peer_addr();
-    let own = own_address(settings, peer)?;
+    let deadline = Deadline::after(settings.timeouts.init);
+    let server = resolve(&at.host, at.port, "MASTER_ADDR", &deadline)?.first().copied();
+    let own = own_address(settings, server)?;
     Ok(Meeting { store: Arc::new(store), server: None, address: Some(own) })
 }
 

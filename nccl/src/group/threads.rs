@@ -1,6 +1,7 @@
 //! A world whose ranks are threads of this process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ProcessGroup;
 use crate::error::Error;
@@ -8,6 +9,9 @@ use crate::error::Result;
 use crate::rank::Member;
 use crate::store::MemoryStore;
 use crate::store::SharedStore;
+
+/// How long the ranks may take to come.
+const STORE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Runs `rank` on `world_size` threads, each a rank of one world, and returns what they return, in
 /// rank order.
@@ -24,7 +28,7 @@ pub fn run_threads<T: Send>(
     world_size: usize,
     rank: impl Fn(ProcessGroup) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    let store: SharedStore = Arc::new(MemoryStore::new());
+    let store: SharedStore = Arc::new(MemoryStore::new(STORE_TIMEOUT));
     let run = |member: Member| {
         let store = store.clone();
         let group = ProcessGroup::builder().member(member).store(store).build()?;

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod connect;
+pub(crate) mod interfaces;
 mod listen;
 mod poller;
 mod port_owner;

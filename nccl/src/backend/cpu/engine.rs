@@ -92,9 +92,7 @@ impl Engine {
             // SAFETY: passed on from the caller.
             unsafe { self.local(job, action) };
         }
-        for action in &step.actions {
-            self.connect(job, action, deadline)?;
-        }
+        self.connect(job, step, deadline)?;
         for action in &step.actions {
             if let Some(transfer) = self.transfer(job, action) {
                 self.transfers.push(transfer);
@@ -170,26 +168,36 @@ impl Engine {
         failing::left(&self.state, &self.mesh, desc, &peers)
     }
 
-    fn connect(&mut self, job: &Job, action: &Action, deadline: &Deadline) -> Result<()> {
+    /// Makes the links that a step needs and that are not there yet.
+    fn connect(&mut self, job: &Job, step: &Step, deadline: &Deadline) -> Result<()> {
+        let mut peers = Vec::new();
+        let mesh = &self.mesh;
+        let mut need = |peer: &usize| {
+            if !mesh.has(*peer) {
+                peers.push(*peer);
+            }
+        };
+        for action in &step.actions {
+            match action {
+                Action::Send { to: peer, .. } | Action::Recv { from: peer, .. } => need(peer),
+                Action::Fold { from, .. } => from.iter().for_each(&mut need),
+                Action::Copy { .. } | Action::FoldLocal { .. } => {}
+            }
+        }
+        if peers.is_empty() {
+            return Ok(());
+        }
         let state = &self.state;
-        let check = |mesh: &Mesh, peer: usize| {
+        let check = |mesh: &Mesh, peers: &[usize]| {
             if state.has_failed() {
                 return Err(failing::failed(state, &job.desc));
             }
             if deadline.passed() {
                 return Err(failing::timeout(state, mesh, &job.desc, deadline));
             }
-            failing::left(state, mesh, &job.desc, &[peer])
+            failing::left(state, mesh, &job.desc, peers)
         };
-        match action {
-            Action::Send { to: peer, .. } | Action::Recv { from: peer, .. } => {
-                self.mesh.connect(*peer, deadline, &check)
-            }
-            Action::Fold { from, .. } => {
-                from.iter().try_for_each(|peer| self.mesh.connect(*peer, deadline, &check))
-            }
-            Action::Copy { .. } | Action::FoldLocal { .. } => Ok(()),
-        }
+        self.mesh.connect(&peers, deadline, &check)
     }
 
     fn transfer(&mut self, job: &Job, action: &Action) -> Option<Transfer> {

@@ -14,7 +14,6 @@ use super::waiter::Next;
 use super::waiter::Patience;
 use super::waiter::Waiter;
 use super::wiring::Pending;
-use super::wiring::Role;
 use super::wiring::Wiring;
 use crate::clock::Deadline;
 use crate::control::Control;
@@ -64,6 +63,11 @@ impl Mesh {
         &mut self.links
     }
 
+    /// Whether there is a link to `peer`.
+    pub(super) fn has(&self, peer: usize) -> bool {
+        self.links.get(peer).is_some_and(Option::is_some)
+    }
+
     /// How bytes get to `peer`.
     pub(super) fn name(&self, peer: usize) -> Option<&'static str> {
         self.names.get(peer).copied().flatten()
@@ -79,44 +83,47 @@ impl Mesh {
         self.patience
     }
 
-    /// Makes the link to `peer` unless there is one; the higher rank dials. `check` says whether
-    /// to go on.
+    /// Makes the links to `peers` that are not there yet; the higher rank of a pair dials. All are
+    /// under way at once, so that no order of peers can make ranks wait for each other. `check`
+    /// says whether to go on.
     pub(super) fn connect(
         &mut self,
-        peer: usize,
+        peers: &[usize],
         deadline: &Deadline,
-        check: &dyn Fn(&Self, usize) -> Result<()>,
+        check: &dyn Fn(&Self, &[usize]) -> Result<()>,
     ) -> Result<()> {
-        if self.links.get(peer).is_none_or(Option::is_some) {
-            return Ok(());
-        }
-        let Some(wiring) = &self.wiring else { return Ok(()) };
-        let mut pending = wiring.begin(peer, wiring.role(peer), deadline)?;
-        let mut waiter = Waiter::new(self.patience);
-        loop {
+        let mut open: Vec<(usize, Pending)> = Vec::new();
+        for peer in peers {
             let Some(wiring) = &self.wiring else { return Ok(()) };
-            if let Some(link) = wiring.poll(&mut pending)? {
-                self.insert(peer, link);
-                return Ok(());
+            let known = self.links.get(*peer).is_none_or(Option::is_some);
+            if known || open.iter().any(|(other, _)| other == peer) {
+                continue;
             }
+            open.push((*peer, wiring.begin(*peer, wiring.role(*peer), deadline)?));
+        }
+        let mut waiter = Waiter::new(self.patience);
+        while !open.is_empty() {
+            let before = open.len();
+            let mut waiting = Vec::with_capacity(before);
+            for (peer, mut pending) in open {
+                if !self.poll(peer, &mut pending)? {
+                    waiting.push((peer, pending));
+                }
+            }
+            open = waiting;
             let nap = &mut |_, nap: Duration| std::thread::sleep(nap.min(MIXED_NAP));
-            if waiter.wait(&self.bell, nap) == Next::Check {
-                check(self, peer)?;
+            if open.len() == before && waiter.wait(&self.bell, nap) == Next::Check {
+                let peers: Vec<usize> = open.iter().map(|(peer, _)| *peer).collect();
+                check(self, &peers)?;
             }
         }
-    }
-
-    /// Begins a link in one direction, for messages between pairs.
-    pub(super) fn begin(&self, peer: usize, role: Role, deadline: &Deadline) -> Result<Pending> {
-        match &self.wiring {
-            Some(wiring) => wiring.begin(peer, role, deadline),
-            None => Ok(Pending::Never),
-        }
+        waiter.reset(&self.bell);
+        Ok(())
     }
 
     /// Goes on with a link that was begun; says whether it is there now.
-    pub(super) fn poll(&mut self, peer: usize, pending: &mut Pending) -> Result<bool> {
-        let Some(wiring) = &self.wiring else { return Ok(false) };
+    fn poll(&mut self, peer: usize, pending: &mut Pending) -> Result<bool> {
+        let Some(wiring) = &self.wiring else { return Ok(true) };
         match wiring.poll(pending)? {
             Some(link) => {
                 self.insert(peer, link);
@@ -157,7 +164,10 @@ impl Mesh {
             self.links.get(*peer).and_then(Option::as_ref).and_then(|link| link.socket())
         };
         let mut fds: Vec<PollFd<'_>> = Vec::new();
-        for (peers, flags) in [(receives, PollFlags::IN), (sends, PollFlags::OUT)] {
+        // Several sockets are behind one descriptor, which only ever becomes readable.
+        let several = self.wiring.as_ref().is_some_and(|wiring| wiring.lanes() > 1);
+        let writable = if several { PollFlags::IN } else { PollFlags::OUT };
+        for (peers, flags) in [(receives, PollFlags::IN), (sends, writable)] {
             fds.extend(
                 peers.iter().filter_map(socket).map(|fd| PollFd::from_borrowed_fd(fd, flags)),
             );
@@ -166,8 +176,7 @@ impl Mesh {
             self.bell.sleep(seen, nap);
             return;
         }
-        let several = self.wiring.as_ref().is_some_and(|wiring| wiring.lanes() > 1);
-        let nap = if self.in_memory > 0 || several { nap.min(MIXED_NAP) } else { nap };
+        let nap = if self.in_memory > 0 { nap.min(MIXED_NAP) } else { nap };
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(nap.subsec_nanos()) };
         let _ = rustix::event::poll(&mut fds, Some(&timeout));
     }

@@ -15,8 +15,6 @@ pub(crate) struct CpuOptions {
     pub(crate) single_copy_bytes: usize,
     /// Bytes of a slot between two processes; by the number of local ranks if not given.
     pub(crate) slot_bytes: Option<usize>,
-    /// How long a peer may be silent.
-    pub(crate) patience: core::time::Duration,
 }
 
 /// A transport that the user insists on.
@@ -37,7 +35,6 @@ impl Default for CpuOptions {
             lanes: 1,
             single_copy_bytes: 64 << 10,
             slot_bytes: None,
-            patience: core::time::Duration::from_secs(10),
         }
     }
 }

@@ -244,8 +244,9 @@ impl Wiring {
     }
 
     fn tcp_link(&self, peer: usize, streams: Vec<TcpStream>) -> Result<Box<dyn Link>> {
+        // No patience of its own: a peer that computes reads nothing for a long time, and a dead or
+        // cut off one is noticed by the control plane.
         let link = TcpLink::new(streams);
-        let link = link.and_then(|link| link.set_patience(self.options.patience).map(|()| link));
         let useless = |error| self.lost(peer, &format!("gave a useless socket: {error}"));
         let link = link.map_err(useless)?;
         Ok(Box::new(link))

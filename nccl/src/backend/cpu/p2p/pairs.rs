@@ -405,12 +405,15 @@ impl Pairs {
     pub(super) fn nap(&self, bell: &Doorbell, seen: u32, nap: Duration) {
         let mut fds = Vec::new();
         let mut in_memory = false;
+        // Several sockets are behind one descriptor, which only ever becomes readable.
+        let several = self.wiring.as_ref().is_some_and(|wiring| wiring.lanes() > 1);
+        let writable = if several { PollFlags::IN } else { PollFlags::OUT };
         for pair in &self.pairs {
             let receives = !pair.receiving.is_empty()
                 || !self.from_any.is_empty()
                 || !matches!(pair.arriving, Arriving::Nothing);
             let ways = [
-                (&pair.tx, PollFlags::OUT, !pair.sending.is_empty()),
+                (&pair.tx, writable, !pair.sending.is_empty()),
                 (&pair.rx, PollFlags::IN, receives),
             ];
             for (way, flags, open) in ways {
