@@ -130,10 +130,9 @@ fn mistaken(text: &str) -> Option<String> {
     if text.contains(char::is_whitespace) {
         return Some("contains a space; set it to the name or address of rank 0's host".into());
     }
-    if let Some((_, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
-        if rest.starts_with(':') {
-            return Some("carries a port; give the host alone, and the port in MASTER_PORT".into());
-        }
+    let after = text.strip_prefix('[').and_then(|text| text.split_once(']'));
+    if after.is_some_and(|(_, rest)| rest.starts_with(':')) {
+        return Some("carries a port; give the host alone, and the port in MASTER_PORT".into());
     }
     None
 }

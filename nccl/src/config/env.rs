@@ -179,9 +179,8 @@ impl Env {
         };
         let file: Arc<Path> = Arc::from(path);
         for (name, value) in conf::parse(&bytes) {
-            if !self.vars.contains_key(&name) {
-                self.vars.insert(name, Entry { value, file: Some(Arc::clone(&file)) });
-            }
+            let entry = || Entry { value, file: Some(Arc::clone(&file)) };
+            self.vars.entry(name).or_insert_with(entry);
         }
     }
 }
