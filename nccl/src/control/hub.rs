@@ -33,6 +33,10 @@ const PORT: &str = "port where ranks join";
 const STRANGERS: usize = 64;
 /// How many groups' first failures are remembered.
 const FAILURES: usize = 64 << 10;
+/// How often ranks that wait are told who is missing, while that changes.
+const NEWS: Duration = Duration::from_millis(50);
+/// In a world larger than this they are told only with the heartbeats.
+const MANY: usize = 512;
 
 /// What the hub knows of one rank.
 #[derive(Debug, Default)]
@@ -84,6 +88,12 @@ pub(super) struct Hub {
     broken: Vec<(usize, End)>,
     /// Who had joined and went away before all were there.
     gone: Vec<String>,
+    /// A rank's deadline has passed before this one's.
+    gave_up: bool,
+    /// Rank 0 itself was given up: nobody is declared lost any more.
+    dissolved: bool,
+    /// Who is missing has changed since it was last told.
+    news: bool,
     ticked: Instant,
     muted: bool,
 }
@@ -111,6 +121,9 @@ impl Hub {
             local: Vec::new(),
             broken: Vec::new(),
             gone: Vec::new(),
+            gave_up: false,
+            dissolved: false,
+            news: false,
             ticked: Instant::now(),
             muted: false,
         })
@@ -137,6 +150,11 @@ impl Hub {
     /// Why this world cannot be.
     pub(super) fn verdict(&self) -> Option<String> {
         self.verdict.clone()
+    }
+
+    /// Whether a rank's deadline has passed before this one's.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.gave_up
     }
 
     /// What to look at when ranks are missing.
@@ -181,6 +199,7 @@ impl Hub {
                 .and_then(|()| conn.send(&Message::Waiting { missing }));
             if let (Ok(()), Some(slot)) = (sent, self.slots.get_mut(rank)) {
                 *slot = Slot { peer: Some(peer), conn: Some(conn), ended: None };
+                self.news = true;
             }
             return;
         };
@@ -260,7 +279,14 @@ impl Hub {
 
     /// How long until something is due.
     pub(super) fn due(&self) -> Duration {
-        self.pulse.beat.saturating_sub(self.ticked.elapsed())
+        self.beat().saturating_sub(self.ticked.elapsed())
+    }
+
+    /// How often all are spoken to: while ranks come in, more often, so that each of them knows
+    /// at its own deadline who is missing.
+    fn beat(&self) -> Duration {
+        let hurry = self.news && !self.started && self.slots.len() <= MANY;
+        if hurry { self.pulse.beat.min(NEWS) } else { self.pulse.beat }
     }
 
     /// Does what the flags of [`Hub::poll_fds`] allow.
@@ -296,10 +322,11 @@ impl Hub {
             let late = self.strangers.remove(0);
             self.strays.note(PORT, Some(late.addr()), "it did not say who it is in time");
         }
-        if passed < self.pulse.beat || self.muted {
+        if passed < self.beat() || self.muted {
             return;
         }
         self.ticked = Instant::now();
+        self.news = false;
         let message = match self.started {
             true => Message::Heartbeat,
             false => Message::Waiting { missing: self.missing() },
@@ -383,6 +410,7 @@ impl Hub {
                     slot.ended = Some("left".into());
                     if !self.started {
                         *slot = Slot::default();
+                        self.news = true;
                     }
                 }
             }
@@ -397,8 +425,21 @@ impl Hub {
             Message::Ask { question, group, members } => {
                 self.pass_question(from, question, group, members);
             }
-            // A rank gives up this one: it was stopped, and learns that it is out.
-            Message::Lost { rank: 0, why } => self.local.push(Message::Lost { rank: 0, why }),
+            // A rank has given up this one, which was stopped and now learns that it is out. The
+            // others hear the same reason, rather than that the first to notice is gone.
+            Message::Lost { rank: 0, why } => {
+                self.local.push(Message::Lost { rank: 0, why: why.clone() });
+                self.broadcast(&Message::Lost { rank: 0, why }, 0);
+                self.dissolved = true;
+            }
+            // Its deadline came first, and its process ends with an error: nothing can come of
+            // this world, and those who leave now are not those who were missing.
+            Message::Missing { waited, .. } if !self.started => {
+                let peer = self.slots.get(from).and_then(|slot| slot.peer.as_ref());
+                let place = peer.map(Peer::place).unwrap_or_default();
+                self.gave_up = true;
+                self.gone.push(format!("rank {from} ({place}) gave up after {waited:.1?}"));
+            }
             Message::Answer { question, rank, doing } => {
                 self.deliver(rank, Message::Answer { question, rank: from, doing });
             }
@@ -449,7 +490,7 @@ impl Hub {
     pub(super) fn settle(&mut self) {
         while let Some((rank, end)) = self.broken.pop() {
             let Some(slot) = self.slots.get_mut(rank) else { continue };
-            if slot.conn.take().is_none() {
+            if slot.conn.take().is_none() || self.dissolved || self.gave_up {
                 continue;
             }
             let why = end.to_string();
@@ -460,6 +501,7 @@ impl Hub {
                 let place = slot.peer.take().map(|peer| peer.place()).unwrap_or_default();
                 let gone = format!("rank {rank} ({place}) had joined, but {why}");
                 log::warn!(target: "nccl::control", "{gone}");
+                self.news = true;
                 self.gone.push(gone);
                 self.gone.drain(..self.gone.len().saturating_sub(64));
             }

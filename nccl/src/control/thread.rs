@@ -148,6 +148,7 @@ impl Thread {
                 #[cfg(test)]
                 Command::Mute => {
                     self.muted = true;
+                    self.shared.muted.store(true, std::sync::atomic::Ordering::Release);
                     if let Role::Hub(hub) = &mut self.role {
                         hub.mute();
                     }
@@ -210,7 +211,7 @@ impl Thread {
         loop {
             let messages = hub.take_local();
             if messages.is_empty() {
-                return;
+                break;
             }
             for message in messages {
                 if let Some(answer) = self.shared.apply(message) {
@@ -218,6 +219,11 @@ impl Thread {
                 }
             }
             hub.settle();
+        }
+        if self.shared.peer_state(0) != PeerState::Alive {
+            hub.flush(&Deadline::after(GOODBYE));
+            self.role = Role::Alone;
+            self.shared.questions.close();
         }
     }
 

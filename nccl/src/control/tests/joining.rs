@@ -9,6 +9,7 @@ use super::super::join::Announcement;
 use super::super::join::KEY;
 use super::*;
 use crate::error::Error;
+use crate::wire::control::CONTROL_MAGIC;
 
 #[test]
 fn worlds_of_1_2_3_and_8_join_and_all_have_the_same_table() {
@@ -31,7 +32,7 @@ fn a_world_of_one_writes_nothing_into_the_store() {
     let control = Control::join(config(&store, 0, 1)).unwrap();
     assert_eq!(store.num_keys().unwrap(), 0);
     let state = group(&[Arc::clone(&control)], 4, &[0]).remove(0);
-    assert_eq!(control.ask(4, SOON), vec![Some(state.status())]);
+    assert_eq!(doing(&control.ask(4, SOON)), [Some(state.status().desc)]);
     control.fail(4, &Failure::Aborted { rank: 0, reason: "x".into() });
     assert!(state.has_failed());
 }
@@ -69,7 +70,7 @@ fn a_duplicate_of_rank_1_is_told_who_holds_the_rank_and_the_first_keeps_running(
     );
     assert_eq!(world[0].peer_state(1), PeerState::Alive);
     let states = group(&world, 9, &[0, 1]);
-    assert_eq!(world[0].ask(9, SOON), vec![Some(states[0].status()), Some(states[1].status())]);
+    assert_eq!(doing(&world[0].ask(9, SOON)), [Some(states[0].status().desc); 2]);
 }
 
 #[test]
@@ -178,14 +179,43 @@ fn a_rank_that_goes_away_while_joining_is_missing_again_and_mentioned() {
         || Control::join(config)
     });
     store.get_within(KEY, SOON).unwrap();
-    let short = JoinConfig { timeout: Duration::from_millis(200), ..config(&store, 1, 3) };
-    let error = Control::join(short).unwrap_err();
-    assert!(matches!(&error, Error::Missing { ranks, .. } if *ranks == [2]), "{error}");
+    let hub = Announcement::decode(&store.get_within(KEY, SOON).unwrap()).unwrap();
+    let peer = Box::new(Peer {
+        rank: 1,
+        ..Control::join(config(&memory(), 0, 1)).unwrap().peers()[0].clone()
+    });
+    let hello = Message::Hello { token: hub.token, world_size: 3, peer };
+    let mut doomed = TcpStream::connect(hub.addrs[0]).unwrap();
+    doomed.write_all(&[&CONTROL_MAGIC[..], &hello.encode()].concat()).unwrap();
+    doomed.read_exact(&mut [0; 5]).unwrap(); // it is in
+    drop(doomed);
     let Error::Missing { ranks, advice, .. } = zero.join().unwrap().unwrap_err() else {
         panic!("another error");
     };
     assert_eq!(ranks, [1, 2]);
     assert!(advice.contains("rank 1 (host ") && advice.contains("had joined, but"), "{advice}");
+}
+
+#[test]
+fn a_rank_whose_deadline_comes_first_ends_the_wait_of_all_and_is_not_counted_as_missing() {
+    let store = memory();
+    let begun = Instant::now();
+    let results = join_all(
+        [0, 1, 2]
+            .map(|rank| {
+                let timeout = Duration::from_millis(if rank == 1 { 300 } else { 9000 });
+                JoinConfig { timeout, ..config(&store, rank, 4) }
+            })
+            .into(),
+    );
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    for (rank, result) in results.into_iter().enumerate() {
+        let Error::Missing { ranks, advice, .. } = result.unwrap_err() else {
+            panic!("another error");
+        };
+        assert_eq!(ranks, [3]);
+        assert!(rank == 1 || advice.contains("gave up after 3"), "{advice}");
+    }
 }
 
 #[test]
