@@ -230,7 +230,8 @@ impl Thread {
     /// Takes what the hub has sent; what it sent before it ended counts.
     fn read_link(&mut self) {
         let Role::Link(conn) = &mut self.role else { return };
-        let mut end = conn.flush().and(conn.read()).err();
+        let (flushed, read) = (conn.flush(), conn.read());
+        let mut end = flushed.and(read).err();
         loop {
             match conn.next() {
                 Ok(Some(message)) => {

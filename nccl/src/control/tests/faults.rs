@@ -256,8 +256,8 @@ fn a_killed_process_is_known_to_all_within_a_second() {
             0 => {
                 child = process(name, VAR, "0|");
                 let out = BufReader::new(child.stdout.take().unwrap());
-                let lines = out.lines().map(Result::unwrap);
-                let line = lines.skip_while(|line| !line.starts_with("hub=")).next();
+                let mut lines = out.lines().map(Result::unwrap);
+                let line = lines.find(|line| line.starts_with("hub="));
                 store.set(KEY, line.unwrap().trim_start_matches("hub=").as_bytes()).unwrap();
                 vec![join(1), join(2)]
             }

@@ -162,6 +162,26 @@ fn missing_ranks_are_named_at_the_deadline_to_all_who_came() {
 }
 
 #[test]
+fn lines_tell_who_is_waited_for() {
+    let lines = |rank| {
+        let store = memory();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let progress = Box::new({
+            let said = Arc::clone(&said);
+            move |line: &str| lock(&said).push(line.to_owned())
+        });
+        let timeout = Duration::from_millis(1300);
+        let config = JoinConfig { timeout, progress, ..config(&store, rank, 3) };
+        assert!(Control::join(config).is_err());
+        let first = lock(&said).first().cloned();
+        first.unwrap()
+    };
+    let (zero, two) = (lines(0), lines(2));
+    assert!(zero.starts_with("waiting for 2 of 3 ranks to join: rank 1, 2 (for "), "{zero}");
+    assert!(two.starts_with("waiting for rank 0, which has not announced itself"), "{two}");
+}
+
+#[test]
 fn without_rank_0_the_others_name_rank_0_and_the_store() {
     let store = memory();
     let timeout = Duration::from_millis(300);
