@@ -1,5 +1,7 @@
 //! The hub in rank 0's process: lets ranks in, watches them, and passes on what they say.
 
+mod admit;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -10,6 +12,8 @@ use std::time::Instant;
 
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
+
+pub(super) use admit::unreachable;
 
 use super::conn;
 use super::conn::Conn;
@@ -23,7 +27,6 @@ use super::strays::Strays;
 use crate::clock::Deadline;
 use crate::error::Error;
 use crate::error::Result;
-use crate::rank;
 use crate::wire::Peer;
 use crate::wire::control::FRAME_BYTES;
 use crate::wire::control::Message;
@@ -33,6 +36,10 @@ const PORT: &str = "port where ranks join";
 const STRANGERS: usize = 64;
 /// How many groups' first failures are remembered.
 const FAILURES: usize = 64 << 10;
+/// How often ranks that wait are told who is missing, while that changes.
+const NEWS: Duration = Duration::from_millis(50);
+/// In a world larger than this they are told only with the heartbeats.
+const MANY: usize = 512;
 
 /// What the hub knows of one rank.
 #[derive(Debug, Default)]
@@ -84,6 +91,12 @@ pub(super) struct Hub {
     broken: Vec<(usize, End)>,
     /// Who had joined and went away before all were there.
     gone: Vec<String>,
+    /// A rank's deadline has passed before this one's.
+    gave_up: bool,
+    /// Rank 0 itself was given up: nobody is declared lost any more.
+    dissolved: bool,
+    /// Who is missing has changed since it was last told.
+    news: bool,
     ticked: Instant,
     muted: bool,
 }
@@ -111,6 +124,9 @@ impl Hub {
             local: Vec::new(),
             broken: Vec::new(),
             gone: Vec::new(),
+            gave_up: false,
+            dissolved: false,
+            news: false,
             ticked: Instant::now(),
             muted: false,
         })
@@ -119,118 +135,6 @@ impl Hub {
     /// Where ranks join.
     pub(super) fn addr(&self) -> Result<SocketAddr> {
         self.listener.local_addr().map_err(|error| Error::system("cannot read the port", error))
-    }
-
-    // ---- joining ----
-
-    /// The ranks that have not joined.
-    pub(super) fn missing(&self) -> Vec<usize> {
-        let absent = |(rank, slot): (usize, &Slot)| slot.peer.is_none().then_some(rank);
-        self.slots.iter().enumerate().filter_map(absent).collect()
-    }
-
-    /// The records of those who have.
-    pub(super) fn peers(&self) -> Vec<Peer> {
-        self.slots.iter().filter_map(|slot| slot.peer.clone()).collect()
-    }
-
-    /// Why this world cannot be.
-    pub(super) fn verdict(&self) -> Option<String> {
-        self.verdict.clone()
-    }
-
-    /// What to look at when ranks are missing.
-    pub(super) fn advice(&self) -> String {
-        let mut advice = String::from(
-            "look at the output of the missing ranks, and whether they use the same store",
-        );
-        for gone in self.gone.iter().rev().take(4) {
-            advice.push_str("; ");
-            advice.push_str(gone);
-        }
-        advice
-    }
-
-    /// Tells all that the deadline has passed, and waits a moment until it is sent.
-    pub(super) fn give_up(&mut self, ranks: &[usize], waited: Duration) {
-        let advice = self.advice();
-        let message = Message::Missing { ranks: ranks.to_vec(), waited, advice };
-        self.broadcast(&message, 0);
-        self.flush(&Deadline::after(Duration::from_millis(150)));
-    }
-
-    /// Sends every rank the table: the world begins. Returns it with the world's token.
-    pub(super) fn start(&mut self) -> (Vec<Peer>, [u8; 16]) {
-        let peers = self.peers();
-        let token = self.world_token;
-        self.started = true;
-        self.broadcast(&Message::Welcome { token, peers: peers.clone() }, 0);
-        self.settle();
-        (peers, token)
-    }
-
-    /// Lets a rank in, or says why not.
-    fn admit(&mut self, mut conn: Conn, token: &[u8; 16], world_size: usize, peer: Peer) {
-        let rank = peer.rank;
-        let refusal = self.refusal(token, world_size, &peer);
-        let Some((retry, why)) = refusal else {
-            let missing = self.missing().into_iter().filter(|other| *other != rank).collect();
-            conn.set_limit(FRAME_BYTES);
-            let sent = conn
-                .send(&Message::Accepted)
-                .and_then(|()| conn.send(&Message::Waiting { missing }));
-            if let (Ok(()), Some(slot)) = (sent, self.slots.get_mut(rank)) {
-                *slot = Slot { peer: Some(peer), conn: Some(conn), ended: None };
-            }
-            return;
-        };
-        drop(conn.send(&Message::Refused { retry, why }));
-        conn.finish();
-    }
-
-    /// Whether another attempt makes sense, and why this one is refused.
-    fn refusal(
-        &mut self,
-        token: &[u8; 16],
-        world_size: usize,
-        peer: &Peer,
-    ) -> Option<(bool, String)> {
-        if *token != self.token {
-            return Some((true, "another world's hub answers here".into()));
-        }
-        if let Some(verdict) = &self.verdict {
-            return Some((false, verdict.clone()));
-        }
-        let (rank, own) = (peer.rank, self.slots.len());
-        if world_size != own {
-            let why = format!("rank {rank} says WORLD_SIZE {world_size}, rank 0 says {own}");
-            let places = self.slots.first().and_then(|slot| slot.peer.as_ref()).map(Peer::place);
-            let places = places.unwrap_or_default();
-            let why = format!("{why} (rank {rank}: {}; rank 0: {places})", peer.place());
-            if !self.started {
-                self.condemn(&why);
-            }
-            return Some((false, why));
-        }
-        let Some(slot) = self.slots.get(rank) else {
-            return Some((false, format!("rank {rank} is not below WORLD_SIZE {own}")));
-        };
-        if let Some(ended) = &slot.ended {
-            let why = format!("the world that runs has lost rank {rank}, which {ended}");
-            return Some((true, format!("{why}; start all ranks anew")));
-        }
-        let Some(first) = &slot.peer else { return None };
-        let again = !self.started && first.same_process(peer) && first.tcp == peer.tcp;
-        (!again).then(|| {
-            let (first, second) = (first.place(), peer.place());
-            (false, format!("rank {rank} already runs: {first}; this one is {second}"))
-        })
-    }
-
-    /// Tells everybody why this world cannot be.
-    pub(super) fn condemn(&mut self, why: &str) {
-        self.verdict = Some(why.to_owned());
-        self.broadcast(&Message::Refused { retry: false, why: why.to_owned() }, 0);
     }
 
     // ---- the loop ----
@@ -260,7 +164,14 @@ impl Hub {
 
     /// How long until something is due.
     pub(super) fn due(&self) -> Duration {
-        self.pulse.beat.saturating_sub(self.ticked.elapsed())
+        self.beat().saturating_sub(self.ticked.elapsed())
+    }
+
+    /// How often all are spoken to: while ranks come in, more often, so that each of them knows
+    /// at its own deadline who is missing.
+    fn beat(&self) -> Duration {
+        let hurry = self.news && !self.started && self.slots.len() <= MANY;
+        if hurry { self.pulse.beat.min(NEWS) } else { self.pulse.beat }
     }
 
     /// Does what the flags of [`Hub::poll_fds`] allow.
@@ -296,10 +207,11 @@ impl Hub {
             let late = self.strangers.remove(0);
             self.strays.note(PORT, Some(late.addr()), "it did not say who it is in time");
         }
-        if passed < self.pulse.beat || self.muted {
+        if passed < self.beat() || self.muted {
             return;
         }
         self.ticked = Instant::now();
+        self.news = false;
         let message = match self.started {
             true => Message::Heartbeat,
             false => Message::Waiting { missing: self.missing() },
@@ -383,6 +295,7 @@ impl Hub {
                     slot.ended = Some("left".into());
                     if !self.started {
                         *slot = Slot::default();
+                        self.news = true;
                     }
                 }
             }
@@ -397,8 +310,21 @@ impl Hub {
             Message::Ask { question, group, members } => {
                 self.pass_question(from, question, group, members);
             }
-            // A rank gives up this one: it was stopped, and learns that it is out.
-            Message::Lost { rank: 0, why } => self.local.push(Message::Lost { rank: 0, why }),
+            // A rank has given up this one, which was stopped and now learns that it is out. The
+            // others hear the same reason, rather than that the first to notice is gone.
+            Message::Lost { rank: 0, why } => {
+                self.local.push(Message::Lost { rank: 0, why: why.clone() });
+                self.broadcast(&Message::Lost { rank: 0, why }, 0);
+                self.dissolved = true;
+            }
+            // Its deadline came first, and its process ends with an error: nothing can come of
+            // this world, and those who leave now are not those who were missing.
+            Message::Missing { waited, .. } if !self.started => {
+                let peer = self.slots.get(from).and_then(|slot| slot.peer.as_ref());
+                let place = peer.map(Peer::place).unwrap_or_default();
+                self.gave_up = true;
+                self.gone.push(format!("rank {from} ({place}) gave up after {waited:.1?}"));
+            }
             Message::Answer { question, rank, doing } => {
                 self.deliver(rank, Message::Answer { question, rank: from, doing });
             }
@@ -449,7 +375,7 @@ impl Hub {
     pub(super) fn settle(&mut self) {
         while let Some((rank, end)) = self.broken.pop() {
             let Some(slot) = self.slots.get_mut(rank) else { continue };
-            if slot.conn.take().is_none() {
+            if slot.conn.take().is_none() || self.dissolved || self.gave_up {
                 continue;
             }
             let why = end.to_string();
@@ -460,6 +386,7 @@ impl Hub {
                 let place = slot.peer.take().map(|peer| peer.place()).unwrap_or_default();
                 let gone = format!("rank {rank} ({place}) had joined, but {why}");
                 log::warn!(target: "nccl::control", "{gone}");
+                self.news = true;
                 self.gone.push(gone);
                 self.gone.drain(..self.gone.len().saturating_sub(64));
             }
@@ -507,24 +434,4 @@ impl Hub {
             conn::wait(&mut set, deadline.left());
         }
     }
-}
-
-/// A world whose ranks cannot reach each other: loopback addresses on several hosts.
-pub(super) fn unreachable(peers: &[Peer]) -> Option<String> {
-    let first = peers.first()?;
-    let other = peers.iter().find(|peer| !peer.same_host(first))?;
-    let lonely: Vec<&Peer> =
-        peers.iter().filter(|peer| peer.tcp.iter().all(|addr| addr.ip().is_loopback())).collect();
-    let example = lonely.first()?;
-    let addr = example.tcp.first().map(ToString::to_string).unwrap_or_default();
-    let ranks: Vec<usize> = lonely.iter().map(|peer| peer.rank).collect();
-    Some(format!(
-        "rank {} ({}) listens on {addr}, which the other host ({}, rank {}) cannot reach; \
-         set NCCL_SOCKET_IFNAME to an interface that joins the hosts, on rank {}",
-        example.rank,
-        example.place(),
-        other.host,
-        other.rank,
-        rank::list(&ranks)
-    ))
 }

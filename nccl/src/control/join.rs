@@ -28,7 +28,8 @@ use crate::wire::Peer;
 /// Where rank 0 says how it is reached.
 pub(super) const KEY: &str = "nccl-rs/hub";
 /// How often a line about the wait is due.
-const PROGRESS: Duration = Duration::from_secs(10);
+const PROGRESS: Duration =
+    if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
 
 /// What joining needs to know.
 pub(crate) struct JoinConfig {

@@ -41,7 +41,7 @@ pub(super) fn join(mut joining: Joining) -> Result<Joined> {
             let (peers, token) = hub.start();
             return Ok(Joined { role: Role::Hub(Box::new(hub)), peers, token });
         }
-        if joining.deadline.passed() {
+        if joining.deadline.passed() || hub.is_abandoned() {
             hub.give_up(&missing, joining.deadline.waited());
             return Err(joining.missing(missing, hub.advice()));
         }

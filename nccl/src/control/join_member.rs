@@ -24,6 +24,8 @@ use crate::wire::control::TABLE_BYTES;
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long one look into the store may take.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long the hub may take to hear that this rank gives up.
+const GOODBYE: Duration = Duration::from_millis(100);
 /// The breaks between attempts, which double.
 const BREAKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
@@ -178,14 +180,8 @@ fn attempt(joining: &mut Joining, hub: &Announcement) -> Result<Joined, Setback>
             Some(_) | None => {}
         }
         if joining.deadline.passed() {
-            return Err(match waited_for {
-                None => Setback::Again("no answer".into()),
-                Some(ranks) => {
-                    let advice = "look at the output of the missing ranks, and whether they use \
-                                  the same store";
-                    Setback::Final(joining.missing(ranks, advice.into()))
-                }
-            });
+            let Some(ranks) = waited_for else { return Err(Setback::Again("no answer".into())) };
+            return Err(Setback::Final(leave_unfinished(joining, &mut conn, ranks)));
         }
         if beaten.elapsed() >= joining.pulse.beat {
             beaten = Instant::now();
@@ -193,6 +189,21 @@ fn attempt(joining: &mut Joining, hub: &Announcement) -> Result<Joined, Setback>
             beat.map_err(|end| Setback::Again(end.to_string()))?;
         }
     }
+}
+
+/// Tells the hub that this rank gives up, so that it is not counted as missing there.
+fn leave_unfinished(joining: &Joining, conn: &mut Conn, ranks: Vec<usize>) -> Error {
+    let advice = "look at the output of the missing ranks, and whether they use the same store";
+    let waited = joining.deadline.waited();
+    let message = Message::Missing { ranks: ranks.clone(), waited, advice: advice.into() };
+    if conn.send(&message).is_ok() {
+        conn.finish();
+        let goodbye = Deadline::after(GOODBYE);
+        while !conn.drain() && !goodbye.passed() {
+            conn::wait(&mut [conn.poll_fd()], goodbye.left());
+        }
+    }
+    joining.missing(ranks, advice.into())
 }
 
 fn welcome(

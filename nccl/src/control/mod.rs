@@ -161,6 +161,9 @@ impl Control {
     #[cfg(test)]
     fn mute(&self) {
         self.shared.command(Command::Mute);
+        while !self.shared.muted.load(std::sync::atomic::Ordering::Acquire) {
+            std::thread::yield_now();
+        }
     }
 }
 

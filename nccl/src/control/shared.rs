@@ -81,6 +81,8 @@ pub(super) struct Shared {
     book: Mutex<Book>,
     commands: Mutex<Commands>,
     ended: Condvar,
+    #[cfg(test)]
+    pub(super) muted: std::sync::atomic::AtomicBool,
     /// Wakes the thread; none in a world of one, which has no thread.
     wake: Option<UnixStream>,
 }
@@ -110,6 +112,8 @@ impl Shared {
             }),
             commands: Mutex::new(commands),
             ended: Condvar::new(),
+            #[cfg(test)]
+            muted: false.into(),
             wake,
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use super::*;
+use crate::desc::OpDesc;
 use crate::error::Result;
 use crate::store::SharedStore;
 use store::MemoryStore;
@@ -70,6 +71,11 @@ fn group(world: &[Arc<Control>], id: u64, members: &[usize]) -> Vec<Arc<GroupSta
         state
     });
     states.collect()
+}
+
+/// The operations of some answers.
+fn doing(answers: &[Option<Status>]) -> Vec<Option<OpDesc>> {
+    answers.iter().map(|one| one.map(|one| one.desc)).collect()
 }
 
 /// Waits until something holds; fails when it does not come soon. Returns how long it took.

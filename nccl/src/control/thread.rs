@@ -148,6 +148,7 @@ impl Thread {
                 #[cfg(test)]
                 Command::Mute => {
                     self.muted = true;
+                    self.shared.muted.store(true, std::sync::atomic::Ordering::Release);
                     if let Role::Hub(hub) = &mut self.role {
                         hub.mute();
                     }
@@ -210,7 +211,7 @@ impl Thread {
         loop {
             let messages = hub.take_local();
             if messages.is_empty() {
-                return;
+                break;
             }
             for message in messages {
                 if let Some(answer) = self.shared.apply(message) {
@@ -219,12 +220,18 @@ impl Thread {
             }
             hub.settle();
         }
+        if self.shared.peer_state(0) != PeerState::Alive {
+            hub.flush(&Deadline::after(GOODBYE));
+            self.role = Role::Alone;
+            self.shared.questions.close();
+        }
     }
 
     /// Takes what the hub has sent; what it sent before it ended counts.
     fn read_link(&mut self) {
         let Role::Link(conn) = &mut self.role else { return };
-        let mut end = conn.flush().and(conn.read()).err();
+        let (flushed, read) = (conn.flush(), conn.read());
+        let mut end = flushed.and(read).err();
         loop {
             match conn.next() {
                 Ok(Some(message)) => {

@@ -9,6 +9,7 @@ use super::super::join::Announcement;
 use super::super::join::KEY;
 use super::*;
 use crate::error::Error;
+use crate::wire::control::CONTROL_MAGIC;
 
 #[test]
 fn worlds_of_1_2_3_and_8_join_and_all_have_the_same_table() {
@@ -31,7 +32,7 @@ fn a_world_of_one_writes_nothing_into_the_store() {
     let control = Control::join(config(&store, 0, 1)).unwrap();
     assert_eq!(store.num_keys().unwrap(), 0);
     let state = group(&[Arc::clone(&control)], 4, &[0]).remove(0);
-    assert_eq!(control.ask(4, SOON), vec![Some(state.status())]);
+    assert_eq!(doing(&control.ask(4, SOON)), [Some(state.status().desc)]);
     control.fail(4, &Failure::Aborted { rank: 0, reason: "x".into() });
     assert!(state.has_failed());
 }
@@ -69,7 +70,7 @@ fn a_duplicate_of_rank_1_is_told_who_holds_the_rank_and_the_first_keeps_running(
     );
     assert_eq!(world[0].peer_state(1), PeerState::Alive);
     let states = group(&world, 9, &[0, 1]);
-    assert_eq!(world[0].ask(9, SOON), vec![Some(states[0].status()), Some(states[1].status())]);
+    assert_eq!(doing(&world[0].ask(9, SOON)), [Some(states[0].status().desc); 2]);
 }
 
 #[test]
@@ -161,6 +162,26 @@ fn missing_ranks_are_named_at_the_deadline_to_all_who_came() {
 }
 
 #[test]
+fn lines_tell_who_is_waited_for() {
+    let lines = |rank| {
+        let store = memory();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let progress = Box::new({
+            let said = Arc::clone(&said);
+            move |line: &str| lock(&said).push(line.to_owned())
+        });
+        let timeout = Duration::from_millis(1300);
+        let config = JoinConfig { timeout, progress, ..config(&store, rank, 3) };
+        assert!(Control::join(config).is_err());
+        let first = lock(&said).first().cloned();
+        first.unwrap()
+    };
+    let (zero, two) = (lines(0), lines(2));
+    assert!(zero.starts_with("waiting for 2 of 3 ranks to join: rank 1, 2 (for "), "{zero}");
+    assert!(two.starts_with("waiting for rank 0, which has not announced itself"), "{two}");
+}
+
+#[test]
 fn without_rank_0_the_others_name_rank_0_and_the_store() {
     let store = memory();
     let timeout = Duration::from_millis(300);
@@ -178,14 +199,43 @@ fn a_rank_that_goes_away_while_joining_is_missing_again_and_mentioned() {
         || Control::join(config)
     });
     store.get_within(KEY, SOON).unwrap();
-    let short = JoinConfig { timeout: Duration::from_millis(200), ..config(&store, 1, 3) };
-    let error = Control::join(short).unwrap_err();
-    assert!(matches!(&error, Error::Missing { ranks, .. } if *ranks == [2]), "{error}");
+    let hub = Announcement::decode(&store.get_within(KEY, SOON).unwrap()).unwrap();
+    let peer = Box::new(Peer {
+        rank: 1,
+        ..Control::join(config(&memory(), 0, 1)).unwrap().peers()[0].clone()
+    });
+    let hello = Message::Hello { token: hub.token, world_size: 3, peer };
+    let mut doomed = TcpStream::connect(hub.addrs[0]).unwrap();
+    doomed.write_all(&[&CONTROL_MAGIC[..], &hello.encode()].concat()).unwrap();
+    doomed.read_exact(&mut [0; 5]).unwrap(); // it is in
+    drop(doomed);
     let Error::Missing { ranks, advice, .. } = zero.join().unwrap().unwrap_err() else {
         panic!("another error");
     };
     assert_eq!(ranks, [1, 2]);
     assert!(advice.contains("rank 1 (host ") && advice.contains("had joined, but"), "{advice}");
+}
+
+#[test]
+fn a_rank_whose_deadline_comes_first_ends_the_wait_of_all_and_is_not_counted_as_missing() {
+    let store = memory();
+    let begun = Instant::now();
+    let results = join_all(
+        [0, 1, 2]
+            .map(|rank| {
+                let timeout = Duration::from_millis(if rank == 1 { 300 } else { 9000 });
+                JoinConfig { timeout, ..config(&store, rank, 4) }
+            })
+            .into(),
+    );
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    for (rank, result) in results.into_iter().enumerate() {
+        let Error::Missing { ranks, advice, .. } = result.unwrap_err() else {
+            panic!("another error");
+        };
+        assert_eq!(ranks, [3]);
+        assert!(rank == 1 || advice.contains("gave up after 3"), "{advice}");
+    }
 }
 
 #[test]
