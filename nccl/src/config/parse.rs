@@ -22,6 +22,14 @@ pub(super) fn bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The size of a slot: bytes, a multiple of 64 from 1 KiB to 1 MiB.
+pub(super) fn slot_bytes(text: &str) -> Result<Option<usize>, String> {
+    match bytes(text)? {
+        bytes if (1024..=1 << 20).contains(&bytes) && bytes.is_multiple_of(64) => Ok(Some(bytes)),
+        _ => Err("must be a multiple of 64 from 1024 to 1048576".into()),
+    }
+}
+
 /// Bytes with an optional `K`, `M` or `G` (powers of 1024).
 pub(super) fn bytes_or_zero(text: &str) -> Result<usize, String> {
     let (digits, unit) = match text.as_bytes().last() {

@@ -78,8 +78,8 @@ pub struct TransportSettings {
     pub shm_disable: bool,
     /// From how many bytes on a message is read straight from the peer's memory.
     pub cma_threshold_bytes: usize,
-    /// Size of a slot of a shared-memory channel.
-    pub shm_slot_bytes: usize,
+    /// Size of a slot of a shared-memory channel, if it is not to follow from the local ranks.
+    pub shm_slot_bytes: Option<usize>,
     /// Size of the buffer between two ranks.
     pub buffer_bytes: usize,
     /// The network asked for by name.

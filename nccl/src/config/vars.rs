@@ -67,9 +67,9 @@ variables! {
     Refuse CMA_THRESHOLD "NCCL_RS_CMA_THRESHOLD": usize = 65_536, parse::bytes_or_zero;
         "number, K, M, G", "bytes", "65536",
         "From this size on a message between processes of one host is copied once, straight from the peer's memory.";
-    Refuse SHM_SLOT_BYTES "NCCL_RS_SHM_SLOT_BYTES": usize = 65_536, parse::bytes;
-        "number, K, M, G", "bytes", "65536",
-        "Size of one slot of a shared-memory channel.";
+    Refuse SHM_SLOT_BYTES "NCCL_RS_SHM_SLOT_BYTES": Option<usize> = None, parse::slot_bytes;
+        "number, K, M, G", "bytes", "by local ranks: 16K to 1K",
+        "Size of one slot between two processes of one host; a pair of ranks takes 16 of them.";
     Refuse NCCL_LIB "NCCL_RS_NCCL_LIB": Option<PathBuf> = None, parse::path;
         "path", "", "libnccl.so.2, then where wheels have it",
         "The NCCL library to open; no other one is tried then.";
@@ -150,7 +150,6 @@ mod tests {
         same(&HEARTBEAT_TIMEOUT_MS);
         same(&BACKEND);
         same(&CMA_THRESHOLD);
-        same(&SHM_SLOT_BYTES);
         same(&DEBUG);
         same(&DEBUG_SUBSYS);
         same(&BUFFSIZE);

@@ -168,7 +168,7 @@ impl Builder {
     /// Settings that are wrong or contradict each other, at once; ranks that do not come, at the
     /// deadline, by number.
     pub fn build(self) -> Result<ProcessGroup> {
-        let env = self.env.clone().unwrap_or_else(|| Env::process().with_conf_files());
+        let env = self.env.clone().unwrap_or_else(|| Env::process());
         let mut settings = Settings::from_env(&env)?;
         let [level, subsys, file] = ["NCCL_DEBUG", "NCCL_DEBUG_SUBSYS", "NCCL_DEBUG_FILE"];
         debug::init(env.get(level)?, env.get(subsys)?, env.get(file)?);
@@ -377,12 +377,9 @@ fn options(settings: &Settings) -> CpuOptions {
         }),
         lanes: u16::try_from(lanes.clamp(1, 64)).unwrap_or(1),
         single_copy_bytes: transport.cma_threshold_bytes,
-        slot_bytes: Some(transport.shm_slot_bytes).filter(|bytes| *bytes != DEFAULT_SLOT_BYTES),
+        slot_bytes: transport.shm_slot_bytes,
     }
 }
-
-/// What `NCCL_RS_SHM_SLOT_BYTES` is when nobody sets it: by the number of local ranks.
-const DEFAULT_SLOT_BYTES: usize = 64 << 10;
 
 /// This host, for worlds that meet in memory.
 pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
