@@ -1,5 +1,7 @@
 //! Deadlines: made once at the entry of a call, from the timeout the user gave.
 
+use core::cell::OnceCell;
+use core::ops::Deref;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -8,6 +10,28 @@ use std::time::Instant;
 pub(crate) struct Deadline {
     begun: Instant,
     timeout: Duration,
+}
+
+/// A deadline that reads the clock only when it is first asked: most operations are over before.
+#[derive(Debug)]
+pub(crate) struct LazyDeadline {
+    timeout: Duration,
+    made: OnceCell<Deadline>,
+}
+
+impl LazyDeadline {
+    /// A deadline `timeout` from the first time somebody asks.
+    pub(crate) fn after(timeout: Duration) -> Self {
+        Self { timeout, made: OnceCell::new() }
+    }
+}
+
+impl Deref for LazyDeadline {
+    type Target = Deadline;
+
+    fn deref(&self) -> &Deadline {
+        self.made.get_or_init(|| Deadline::after(self.timeout))
+    }
 }
 
 impl Deadline {

@@ -13,7 +13,7 @@ use super::transfer::Receive;
 use super::transfer::Transfer;
 use super::waiter::Next;
 use super::waiter::Waiter;
-use crate::clock::Deadline;
+use crate::clock::LazyDeadline;
 use crate::desc::OpDesc;
 use crate::dtype::DataType;
 use crate::error::Result;
@@ -67,7 +67,7 @@ impl Engine {
         &mut self,
         job: &Job,
         schedule: &Schedule,
-        deadline: &Deadline,
+        deadline: &LazyDeadline,
     ) -> Result<()> {
         let words = (schedule.scratch * job.dtype.size_bytes()).div_ceil(8);
         if self.scratch.len() < words {
@@ -87,7 +87,7 @@ impl Engine {
 
     /// # Safety
     /// As [`Engine::run`].
-    unsafe fn step(&mut self, job: &Job, step: &Step, deadline: &Deadline) -> Result<()> {
+    unsafe fn step(&mut self, job: &Job, step: &Step, deadline: &LazyDeadline) -> Result<()> {
         for action in &step.actions {
             // SAFETY: passed on from the caller.
             unsafe { self.local(job, action) };
@@ -104,7 +104,7 @@ impl Engine {
 
     /// # Safety
     /// As [`Engine::run`].
-    unsafe fn transfers_to_their_end(&mut self, job: &Job, deadline: &Deadline) -> Result<()> {
+    unsafe fn transfers_to_their_end(&mut self, job: &Job, deadline: &LazyDeadline) -> Result<()> {
         let mut waiter = Waiter::new(self.mesh.patience());
         let mut left = self.transfers.len();
         while left > 0 {
@@ -155,7 +155,7 @@ impl Engine {
     }
 
     /// Whether the group failed, the time is over, or somebody waited for has left.
-    fn check(&self, desc: &OpDesc, deadline: &Deadline) -> Result<()> {
+    fn check(&self, desc: &OpDesc, deadline: &LazyDeadline) -> Result<()> {
         if self.state.has_failed() {
             return Err(failing::failed(&self.state, desc));
         }
@@ -169,7 +169,7 @@ impl Engine {
     }
 
     /// Makes the links that a step needs and that are not there yet.
-    fn connect(&mut self, job: &Job, step: &Step, deadline: &Deadline) -> Result<()> {
+    fn connect(&mut self, job: &Job, step: &Step, deadline: &LazyDeadline) -> Result<()> {
         let mut peers = Vec::new();
         let mesh = &self.mesh;
         let mut need = |peer: &usize| {

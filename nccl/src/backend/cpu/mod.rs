@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::backend::Backend;
 use crate::backend::Call;
 use crate::backend::P2p;
-use crate::clock::Deadline;
+use crate::clock::LazyDeadline;
 use crate::control::Control;
 use crate::desc::Kind;
 use crate::desc::NO_ROOT;
@@ -150,7 +150,7 @@ impl Backend for CpuBackend {
         self.usable()?;
         let mut collectives = lock(&self.collectives);
         let member = Member { rank: self.state.rank, world_size: self.state.members.len() };
-        let deadline = Deadline::after(timeout);
+        let deadline = LazyDeadline::after(timeout);
         collectives.seq = collectives.seq.wrapping_add(1);
         let desc = describe(call, collectives.seq);
         let Collectives { engine, planned, algorithms, .. } = &mut *collectives;
