@@ -5,8 +5,6 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::backend::Backend;
@@ -59,8 +57,6 @@ pub(crate) struct CpuBackend {
     tuning: Tuning,
     collectives: Mutex<Collectives>,
     pairs: P2pEngine,
-    /// Address and length of the name of the last algorithm would not fit an atomic: an index.
-    algorithm: AtomicUsize,
 }
 
 /// What the collectives of a group need, used by one thread at a time.
@@ -68,7 +64,7 @@ struct Collectives {
     engine: Engine,
     seq: u32,
     planned: Option<(Shape, Schedule)>,
-    algorithms: Vec<&'static str>,
+    algorithm: &'static str,
 }
 
 impl fmt::Debug for CpuBackend {
@@ -97,14 +93,13 @@ impl CpuBackend {
         let mesh = Mesh::new(world_size, wiring(COLLECTIVES)?, local)?;
         let engine = Engine::new(mesh, state.clone());
         let pairs = P2pEngine::new(state.clone(), wiring(PAIRS)?, local);
-        let collectives = Collectives { engine, seq: 0, planned: None, algorithms: vec!["none"] };
+        let collectives = Collectives { engine, seq: 0, planned: None, algorithm: "none" };
         Ok(Self {
             state,
             control,
             tuning,
             collectives: Mutex::new(collectives),
             pairs,
-            algorithm: AtomicUsize::new(0),
         })
     }
 
@@ -142,8 +137,7 @@ impl Backend for CpuBackend {
     }
 
     fn algorithm(&self) -> &'static str {
-        let at = self.algorithm.load(Ordering::Relaxed);
-        lock(&self.collectives).algorithms.get(at).copied().unwrap_or("none")
+        lock(&self.collectives).algorithm
     }
 
     unsafe fn collective(&self, call: &Call<'_>, timeout: Duration) -> Result<()> {
@@ -153,16 +147,9 @@ impl Backend for CpuBackend {
         let deadline = LazyDeadline::after(timeout);
         collectives.seq = collectives.seq.wrapping_add(1);
         let desc = describe(call, collectives.seq);
-        let Collectives { engine, planned, algorithms, .. } = &mut *collectives;
+        let Collectives { engine, planned, algorithm, .. } = &mut *collectives;
         let schedule = scheduled(planned, call, member, &self.tuning);
-        if algorithms.get(self.algorithm.load(Ordering::Relaxed)) != Some(&schedule.algorithm) {
-            let at = algorithms.iter().position(|name| *name == schedule.algorithm);
-            let at = at.unwrap_or_else(|| {
-                algorithms.push(schedule.algorithm);
-                algorithms.len() - 1
-            });
-            self.algorithm.store(at, Ordering::Relaxed);
-        }
+        *algorithm = schedule.algorithm;
         let (send, recv) = (call.send, call.recv);
         let job = Job { desc, dtype: call.dtype, op: call.op, send, recv };
         self.state.begin(&desc);
