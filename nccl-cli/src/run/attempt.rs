@@ -314,7 +314,8 @@ impl<'a> Attempt<'a> {
             outcome,
             after: *after,
             oom_kills: self.oom.kills_since(),
-            tail: &rank.tail.lines(),
+            err: &rank.err.lines(),
+            out: &rank.out.lines(),
         };
         self.shared.err.raw_notice(report::first_failure(&first));
         if !running.is_empty() && matches!(self.phase, Phase::Listening(_)) {
