@@ -318,7 +318,7 @@ fn log_files_hold_each_rank_as_it_was() {
 
 #[test]
 fn a_reader_that_goes_away_ends_the_run() {
-    let mut child = shell("-n 2 --grace 1", "while :; do echo y; done").spawn().unwrap();
+    let mut child = spawn(&mut shell("-n 2 --grace 1", "while :; do echo y; done"));
     drop(child.stdout.take());
     let err = child.stderr.take().unwrap();
     let until = Instant::now() + LIMIT;

@@ -321,7 +321,7 @@ impl<'a> Attempt<'a> {
         if !running.is_empty() && matches!(self.phase, Phase::Listening(_)) {
             let who = report::ranks(&running);
             let grace = self.shared.plan.grace;
-            self.say(&format!("{who}: SIGTERM in {grace:?}, time to say what they see"));
+            self.say(&format!("{who}: {grace:?} to say what they see, then SIGTERM"));
         }
     }
 
@@ -342,7 +342,7 @@ impl<'a> Attempt<'a> {
             })
             .collect();
         if !each.is_empty() {
-            self.say(&report::endings(&each));
+            self.say(&format!("ended: {}", report::endings(&each)));
         }
     }
 
