@@ -23,7 +23,10 @@ use std::time::Duration;
 use std::time::Instant;
 
 use rustix::process::Pid;
+use rustix::process::PidfdFlags;
 use rustix::process::Signal;
+use rustix::process::pidfd_open;
+use rustix::process::pidfd_send_signal;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -67,8 +70,20 @@ fn finish(mut child: Child) -> Output {
     Output { status, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
 }
 
+/// Starts a launcher that is killed after the limit, so that no test waits for it without end.
+fn spawn(command: &mut Command) -> Child {
+    let child = command.spawn().unwrap();
+    let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+    thread::spawn(move || {
+        thread::sleep(LIMIT);
+        // Usually long gone; the descriptor names no other process.
+        let _ = pidfd_send_signal(process, Signal::KILL);
+    });
+    child
+}
+
 fn run(mut command: Command) -> Output {
-    finish(command.spawn().unwrap())
+    finish(spawn(&mut command))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -225,7 +240,7 @@ fn forty_ranks_of_two_launches_get_their_ports() {
             let mut command = launcher("-n 20 --grace 1 --");
             command.arg(std::env::current_exe().unwrap());
             command.args(["--ignored", "--exact", "rank_that_meets_at_the_port", "--nocapture"]);
-            command.spawn().unwrap()
+            spawn(&mut command)
         })
         .collect();
     for launch in launches {
@@ -303,7 +318,7 @@ fn log_files_hold_each_rank_as_it_was() {
 
 #[test]
 fn a_reader_that_goes_away_ends_the_run() {
-    let mut child = shell("-n 2 --grace 1", "while :; do echo y; done").spawn().unwrap();
+    let mut child = spawn(&mut shell("-n 2 --grace 1", "while :; do echo y; done"));
     drop(child.stdout.take());
     let err = child.stderr.take().unwrap();
     let until = Instant::now() + LIMIT;
@@ -321,14 +336,21 @@ fn a_reader_that_goes_away_ends_the_run() {
 
 #[test]
 fn a_reader_that_pauses_loses_nothing() {
-    // More than pipe and queue hold, so that the ranks end long after the launcher is stuck.
-    let script = "head -c 4000000 /dev/zero | tr '\\0' '\\n'";
-    let child = shell("-n 2 --no-tag-output", script).spawn().unwrap();
+    // The ranks end at once: all that one prints fits in its pipe. The launcher's readers cannot
+    // get rid of it: all of it is more than its own pipe and queue hold.
+    let script = "head -c 60000 /dev/zero | tr '\\0' '\\n'; echo $$ >&2";
+    let mut child = spawn(&mut shell("-n 24 --no-tag-output", script));
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    for _ in 0..24 {
+        assert_ends_within(next_line(&mut err).parse().unwrap(), Duration::from_secs(2));
+    }
+    child.stderr = Some(err.into_inner());
     // The pause is what is tested: longer than the time a stream gets after its rank's end.
     thread::sleep(Duration::from_millis(2500));
     let output = finish(child);
     assert_code(&output, 0);
-    assert_eq!(output.stdout.len(), 8_000_000);
+    assert_eq!(output.stdout.len(), 24 * 60_000);
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
 }
 
 // ---- failures ----
@@ -349,7 +371,7 @@ fn the_first_failure_is_named_with_its_last_lines_and_code() {
     assert_says(&output, "ranks 0, 1, 3: killed by our SIGTERM\n");
     let shown = text(&output.stderr).matches("nccl run:   | ").count();
     assert_eq!(shown, 20);
-    assert!(!text(&output.stderr).contains("| line 11\n"));
+    assert_says(&output, "nccl run:   | line 12\n");
 }
 
 #[test]
@@ -436,7 +458,7 @@ fn a_run_that_takes_too_long_is_ended_and_names_the_ranks() {
 #[test]
 fn a_grandchild_that_keeps_the_output_open_does_not_hang_the_launcher() {
     let started = Instant::now();
-    let mut child = shell("", "sleep 60 & echo $!").spawn().unwrap();
+    let mut child = spawn(&mut shell("", "sleep 60 & echo $!"));
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let pid: i32 = next_line(&mut out).strip_prefix("[rank 0] ").unwrap().parse().unwrap();
     child.stdout = Some(out.into_inner());
@@ -451,7 +473,7 @@ fn a_grandchild_that_keeps_the_output_open_does_not_hang_the_launcher() {
 fn a_grandchild_in_another_session_is_not_waited_for() {
     // Its own output is closed for us, so that this test sees the end of the launcher's.
     let script = "setsid sh -c 'echo $$; exec sleep 5' & sleep 0.1";
-    let mut child = shell("", script).spawn().unwrap();
+    let mut child = spawn(&mut shell("", script));
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let pid: i32 = next_line(&mut out).strip_prefix("[rank 0] ").unwrap().parse().unwrap();
     child.stdout = Some(out.into_inner());
@@ -463,7 +485,7 @@ fn a_grandchild_in_another_session_is_not_waited_for() {
 
 /// Starts two ranks that each start a `sleep`, and returns all four processes.
 fn tree(options: &str, script: &str) -> (Child, Vec<i32>) {
-    let mut child = shell(options, script).spawn().unwrap();
+    let mut child = spawn(&mut shell(options, script));
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let pids = (0..2)
         .flat_map(|_| {
@@ -484,6 +506,26 @@ fn a_killed_launcher_leaves_nobody() {
     send(&child, Signal::KILL);
     let status = finish(child).status;
     assert_eq!(status.signal(), Some(9));
+    for pid in pids {
+        assert_ends_within(pid, Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn ranks_end_with_the_launcher_even_without_its_guard() {
+    let (child, pids) = tree("-n 2", "echo $$ $$; exec sleep 60");
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let is_guard = |pid: &&str| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        line.windows(7).any(|bytes| bytes == b"__guard")
+    };
+    let children = fs::read_to_string(children).unwrap();
+    let guard: i32 = children.split_whitespace().find(is_guard).unwrap().parse().unwrap();
+    rustix::process::kill_process(Pid::from_raw(guard).unwrap(), Signal::KILL).unwrap();
+    assert_ends_within(guard, Duration::from_secs(1));
+    assert!(pids.iter().all(|pid| lives(*pid)));
+    send(&child, Signal::KILL);
+    assert_eq!(finish(child).status.signal(), Some(9));
     for pid in pids {
         assert_ends_within(pid, Duration::from_secs(1));
     }
@@ -521,7 +563,7 @@ fn ending_signals_are_passed_on() {
         let script = format!(
             "trap 'echo got {name}; exit 0' {name}; echo ready; while :; do sleep 0.02; done"
         );
-        let child = when_ready(shell("-n 2", &script).spawn().unwrap());
+        let child = when_ready(spawn(&mut shell("-n 2", &script)));
         send(&child, signal);
         let output = finish(child);
         assert_code(&output, code);
@@ -535,7 +577,7 @@ fn user_signals_are_passed_on_and_end_nothing() {
     let script = "n=0; trap 'n=1' USR1; trap 'n=2$n' USR2; echo ready; \
                   until [ $n = 1 ]; do sleep 0.02; done; echo ready; \
                   until [ $n = 21 ]; do sleep 0.02; done; echo done";
-    let child = when_ready(shell("-n 2", script).spawn().unwrap());
+    let child = when_ready(spawn(&mut shell("-n 2", script)));
     send(&child, Signal::USR1);
     let child = when_ready(child);
     send(&child, Signal::USR2);
@@ -547,7 +589,7 @@ fn user_signals_are_passed_on_and_end_nothing() {
 #[test]
 fn the_second_signal_kills_at_once() {
     let script = "trap '' INT TERM; echo ready; while :; do sleep 0.02; done";
-    let mut child = when_ready(shell("-n 2 --grace 60", script).spawn().unwrap());
+    let mut child = when_ready(spawn(&mut shell("-n 2 --grace 60", script)));
     send(&child, Signal::INT);
     let mut err = BufReader::new(child.stderr.take().unwrap());
     assert!(next_line(&mut err).contains("SIGINT: passed on"));
@@ -562,7 +604,7 @@ fn the_second_signal_kills_at_once() {
 #[test]
 fn the_grace_after_a_signal_ends_with_sigkill() {
     let script = "trap '' TERM; echo ready; while :; do sleep 0.02; done";
-    let child = when_ready(shell("-n 2 --grace 0.3", script).spawn().unwrap());
+    let child = when_ready(spawn(&mut shell("-n 2 --grace 0.3", script)));
     send(&child, Signal::TERM);
     let output = finish(child);
     assert_code(&output, 143);
@@ -572,7 +614,7 @@ fn the_grace_after_a_signal_ends_with_sigkill() {
 #[test]
 fn stopped_ranks_are_ended_too() {
     let script = "echo ready; kill -STOP $$";
-    let child = when_ready(shell("-n 2 --grace 10", script).spawn().unwrap());
+    let child = when_ready(spawn(&mut shell("-n 2 --grace 10", script)));
     let started = Instant::now();
     send(&child, Signal::TERM);
     assert_code(&finish(child), 143);
@@ -585,18 +627,23 @@ fn a_hang_up_that_was_ignored_stays_ignored() {
     command.args(["-c", "trap '' HUP; exec \"$0\" run -n 2 -- sh -c 'echo ready; sleep 0.3'"]);
     command.arg(env!("CARGO_BIN_EXE_nccl"));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = when_ready(command.spawn().unwrap());
+    let child = when_ready(spawn(&mut command));
     send(&child, Signal::HUP);
     assert_code(&finish(child), 0);
 }
 
 #[test]
 fn a_parent_that_ignores_sigchld_does_not_hide_exit_codes() {
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' CHLD; exec \"$0\" run -n 2 -- sh -c 'exit 9'"]);
-    command.arg(env!("CARGO_BIN_EXE_nccl"));
+    let mut command = Command::new("env");
+    command.args(["--ignore-signal=CHLD", env!("CARGO_BIN_EXE_nccl"), "run", "-n", "2", "--"]);
+    command.args(["sh", "-c", "exit 9"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    assert_code(&run(command), 9);
+    let output = run(command);
+    if text(&output.stderr).contains("unrecognized option") {
+        eprintln!("skipped: this `env` cannot ignore signals");
+        return;
+    }
+    assert_code(&output, 9);
 }
 
 #[test]

@@ -314,13 +314,14 @@ impl<'a> Attempt<'a> {
             outcome,
             after: *after,
             oom_kills: self.oom.kills_since(),
-            tail: &rank.tail.lines(),
+            err: &rank.err.lines(),
+            out: &rank.out.lines(),
         };
         self.shared.err.raw_notice(report::first_failure(&first));
         if !running.is_empty() && matches!(self.phase, Phase::Listening(_)) {
             let who = report::ranks(&running);
             let grace = self.shared.plan.grace;
-            self.say(&format!("{who}: SIGTERM in {grace:?}, time to say what they see"));
+            self.say(&format!("{who}: {grace:?} to say what they see, then SIGTERM"));
         }
     }
 
@@ -341,7 +342,7 @@ impl<'a> Attempt<'a> {
             })
             .collect();
         if !each.is_empty() {
-            self.say(&report::endings(&each));
+            self.say(&format!("ended: {}", report::endings(&each)));
         }
     }
 

@@ -15,12 +15,12 @@ use crate::run::print::Printer;
 pub(crate) const LINE_BYTES: usize = 64 * 1024;
 
 /// How many of a rank's last lines a report shows.
-const TAIL_LINES: usize = 20;
+pub(crate) const TAIL_LINES: usize = 20;
 
 /// How much of each of them.
 const TAIL_LINE_BYTES: usize = 500;
 
-/// The last lines of one rank, of both its streams.
+/// The last lines of one stream of one rank.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tail {
     lines: Arc<Mutex<VecDeque<Vec<u8>>>>,
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_holds_the_last_lines_of_both_streams() {
+    fn the_tail_holds_the_last_lines() {
         let tail = Tail::default();
         tail.extend((0..15).map(|n| vec![n]));
         tail.extend((15..30).map(|n| vec![n]));

@@ -81,8 +81,10 @@ pub(crate) struct Rank {
     pub(crate) ended: Option<(Outcome, Duration)>,
     /// Streams that still may bring something.
     pub(crate) open_streams: u8,
-    /// Its last lines.
-    pub(crate) tail: Tail,
+    /// Its last lines on standard output.
+    pub(crate) out: Tail,
+    /// Its last lines on standard error.
+    pub(crate) err: Tail,
     /// The last signal we sent it to end it.
     pub(crate) sent: Option<i32>,
     started: Instant,
@@ -113,23 +115,24 @@ impl Rank {
         })?;
         let streams = (child.stdout.take(), child.stderr.take());
         let pid = Pid::from_child(&child);
-        let tail = Tail::default();
+        let (out, err) = (Tail::default(), Tail::default());
         let started = Instant::now();
         let rank = Self {
             rank: number,
             pid,
             ended: None,
             open_streams: 2,
-            tail,
+            out,
+            err,
             sent: None,
             started,
             child,
         };
-        let [out, err] = logs;
+        let [out_log, err_log] = logs;
         let watched = match streams {
             (Some(stdout), Some(stderr)) => rank
-                .read(shared, job.restart, index, stdout, Stream::Out, out)
-                .and_then(|()| rank.read(shared, job.restart, index, stderr, Stream::Err, err))
+                .read(shared, job.restart, index, stdout, Stream::Out, out_log)
+                .and_then(|()| rank.read(shared, job.restart, index, stderr, Stream::Err, err_log))
                 .and_then(|()| wait_for(pid, shared.events.clone(), job.restart, index)),
             _ => Err(io::ErrorKind::BrokenPipe.into()),
         };
@@ -153,11 +156,14 @@ impl Rank {
         log: Option<std::fs::File>,
     ) -> io::Result<()> {
         let tag = if shared.plan.tag { format!("[rank {}] ", self.rank) } else { String::new() };
-        let printer = if stream == Stream::Out { &shared.out } else { &shared.err };
+        let (printer, tail) = match stream {
+            Stream::Out => (&shared.out, &self.out),
+            Stream::Err => (&shared.err, &self.err),
+        };
         let sink = Sink {
             tag,
             printer: printer.clone(),
-            tail: self.tail.clone(),
+            tail: tail.clone(),
             log,
             notices: shared.err.clone(),
             name: format!("rank {} {stream}", self.rank),

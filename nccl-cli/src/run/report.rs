@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use crate::run::output::TAIL_LINES;
 use crate::signals;
+
+/// How many lines of standard output a report shows even if there are many on standard error.
+const OUT_LINES: usize = 5;
 
 /// How a rank ended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,8 +72,10 @@ pub(crate) struct First<'a> {
     pub(crate) after: Duration,
     /// Kills of the kernel's OOM killer in our cgroup since the start.
     pub(crate) oom_kills: u64,
-    /// Its last lines.
-    pub(crate) tail: &'a [Vec<u8>],
+    /// Its last lines on standard error.
+    pub(crate) err: &'a [Vec<u8>],
+    /// Its last lines on standard output.
+    pub(crate) out: &'a [Vec<u8>],
 }
 
 /// The report on the rank that failed first; bytes, because the rank's lines need not be text.
@@ -81,16 +87,23 @@ pub(crate) fn first_failure(first: &First<'_>) -> Vec<u8> {
     if let Some(hint) = hint(outcome, first.oom_kills) {
         text.push_str(&format!("nccl run: {hint}\n"));
     }
-    if first.tail.is_empty() {
+    if first.err.is_empty() && first.out.is_empty() {
         text.push_str(&format!("nccl run: rank {rank} printed nothing\n"));
-        return text.into_bytes();
     }
-    text.push_str(&format!("nccl run: the last lines of rank {rank}:\n"));
     let mut bytes = text.into_bytes();
-    for line in first.tail {
-        bytes.extend_from_slice(b"nccl run:   | ");
-        bytes.extend_from_slice(line);
-        bytes.push(b'\n');
+    // What matters is on standard error, and must not be lost among progress on the other.
+    let room = TAIL_LINES.saturating_sub(first.err.len()).max(OUT_LINES);
+    let out = first.out.get(first.out.len().saturating_sub(room)..).unwrap_or_default();
+    for (name, lines) in [("stdout", out), ("stderr", first.err)] {
+        if !lines.is_empty() {
+            let head = format!("nccl run: the last lines of rank {rank} on {name}:\n");
+            bytes.extend_from_slice(head.as_bytes());
+        }
+        for line in lines {
+            bytes.extend_from_slice(b"nccl run:   | ");
+            bytes.extend_from_slice(line);
+            bytes.push(b'\n');
+        }
     }
     bytes
 }
@@ -190,23 +203,48 @@ mod tests {
     }
 
     #[test]
+    fn the_report_shows_twenty_lines_with_some_of_both_streams() {
+        let outcome = Outcome::Code(1);
+        let lines: Vec<Vec<u8>> = (0..TAIL_LINES).map(|n| format!("{n}.").into_bytes()).collect();
+        for (err, out, shown) in [(20, 20, 25), (3, 20, 20), (0, 20, 20), (20, 0, 20), (2, 1, 3)] {
+            let first = First {
+                rank: 0,
+                pid: 7,
+                outcome: &outcome,
+                after: Duration::ZERO,
+                oom_kills: 0,
+                err: &lines[..err],
+                out: &lines[..out],
+            };
+            let text = String::from_utf8(first_failure(&first)).unwrap();
+            assert_eq!(text.matches("  | ").count(), shown, "{text}");
+            if out > 0 {
+                assert!(text.contains(&format!("| {}.\n", out - 1)), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn the_first_failure_keeps_bytes_that_are_no_text() {
         let outcome = Outcome::Signal { signal: 9, core: false };
-        let tail = [b"ok".to_vec(), b"\xff\xfe".to_vec()];
+        let out = [b"ok".to_vec()];
+        let err = [b"\xff\xfe".to_vec()];
         let first = First {
             rank: 2,
             pid: 7,
             outcome: &outcome,
             after: Duration::from_millis(1200),
             oom_kills: 1,
-            tail: &tail,
+            err: &err,
+            out: &out,
         };
         let expected: &[u8] =
             b"nccl run: rank 2 (pid 7) failed first, after 1.2s: killed by SIGKILL\n\
             nccl run: OOM-killed: the kernel's out-of-memory killer ended 1 process(es) of this \
             memory cgroup during the run; give it more memory or use less\n\
-            nccl run: the last lines of rank 2:\n\
+            nccl run: the last lines of rank 2 on stdout:\n\
             nccl run:   | ok\n\
+            nccl run: the last lines of rank 2 on stderr:\n\
             nccl run:   | \xff\xfe\n";
         assert_eq!(first_failure(&first), expected);
     }
