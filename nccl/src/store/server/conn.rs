@@ -20,6 +20,9 @@ const REQUESTS_PER_TURN: usize = 64;
 /// Answers that may wait before further requests are left where they are.
 const BACKLOG_BYTES: usize = 1 << 20;
 
+/// What an idle connection keeps of its memory.
+const KEPT_BYTES: usize = 16 * 1024;
+
 /// Why a connection ends.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -168,9 +171,11 @@ impl Conn {
                 Ok(Some(request)) => {
                     self.frame_since = None;
                     requests += 1;
+                    let answered = self.out.len();
                     let done = engine.handle(self.token, request, &mut self.out);
                     if let Err(closed) = done {
-                        // Answers to earlier requests still count.
+                        // Answers to earlier requests still count, half a one does not.
+                        self.out.truncate(answered);
                         let _ = self.flush();
                         return Err(End::Fault(closed.to_string()));
                     }
@@ -238,7 +243,7 @@ impl Conn {
         }
         self.stalled_since = None;
         self.out_sent = 0;
-        if self.out.capacity() > BACKLOG_BYTES {
+        if self.out.capacity() > KEPT_BYTES {
             self.out = Vec::new();
         }
         self.out.clear();

@@ -13,7 +13,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { engine: Engine::new(1 << 20, 1 << 20) }
+        Self { engine: Engine::new(1 << 30, 1 << 20) }
     }
 
     fn ask(&mut self, conn: u64, request: Owned) -> Vec<u8> {
