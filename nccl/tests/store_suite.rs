@@ -1,5 +1,7 @@
 //! What every store does, asked of each kind of store.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;

@@ -9,4 +9,3 @@ pub(crate) use codec::Malformed;
 pub(crate) use codec::Reader;
 pub(crate) use codec::Writer;
 pub(crate) use store_parse::RequestParser;
-pub(crate) use store_parse::Violation;

@@ -49,6 +49,8 @@ pub(super) struct Conn {
     opened: Instant,
     frame_since: Option<Instant>,
     stalled_since: Option<Instant>,
+    /// What of it is in the sum over all connections.
+    pub(super) counted_bytes: usize,
     /// What the poller was told last.
     pub(super) interest: Interest,
 }
@@ -68,6 +70,7 @@ impl Conn {
             opened: Instant::now(),
             frame_since: None,
             stalled_since: None,
+            counted_bytes: 0,
             interest: Interest { read: true, write: false },
         }
     }
@@ -85,9 +88,11 @@ impl Conn {
         }
     }
 
-    /// Memory that it takes beyond a small constant.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.parser.held_bytes() + self.pending.capacity() + self.out.capacity()
+    /// Corrects `sum`, the memory of all connections, by what this one takes now.
+    pub(super) fn recount(&mut self, sum: &mut usize) {
+        let held = self.parser.held_bytes() + self.pending.capacity() + self.out.capacity();
+        *sum = sum.saturating_sub(self.counted_bytes).saturating_add(held);
+        self.counted_bytes = held;
     }
 
     /// Memory that its unfinished request takes.

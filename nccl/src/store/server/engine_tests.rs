@@ -85,6 +85,15 @@ fn a_canceled_or_dead_waiter_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_wait_that_crosses_its_cancel_is_answered_first() {
+    let mut world = World::new();
+    world.ask(1, Request::Wait(vec![b("k")]));
+    world.ask(1, Request::Set(b("k"), b("")));
+    assert_eq!(world.ask(1, Request::CancelWait), [0, 1]);
+    assert_eq!(world.engine.take_woken(), []);
+}
+
+#[test]
 fn a_push_wakes_one_and_a_set_wakes_all() {
     let mut world = World::new();
     for conn in 1..=4 {
