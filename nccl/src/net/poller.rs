@@ -15,15 +15,13 @@ pub(crate) struct Interest {
     pub(crate) write: bool,
 }
 
-/// A descriptor that is ready.
+/// A descriptor that is ready for something that it is watched for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ready {
     /// The number it was added with.
     pub(crate) token: u64,
     /// Reading would not block.
     pub(crate) read: bool,
-    /// Writing would not block.
-    pub(crate) write: bool,
     /// Both directions are over, or the descriptor is in error; reported without being asked for.
     pub(crate) hangup: bool,
 }
@@ -117,7 +115,6 @@ mod epoll {
                 Ready {
                     token: event.data.u64(),
                     read: flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP),
-                    write: flags.intersects(epoll::EventFlags::OUT),
                     hangup: flags.intersects(epoll::EventFlags::HUP | epoll::EventFlags::ERR),
                 }
             }));
@@ -215,7 +212,6 @@ mod portable {
                     ready.push(Ready {
                         token: *token,
                         read: got.intersects(PollFlags::IN | PollFlags::HUP),
-                        write: got.intersects(PollFlags::OUT),
                         hangup: got.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL),
                     });
                 }
@@ -244,11 +240,11 @@ mod tests {
             near.write_all(b"x").unwrap();
             for _ in 0..2 {
                 poller.wait(&mut ready, Some(Duration::from_secs(5))).unwrap();
-                assert!(matches!(ready[..], [Ready { token: 7, read: true, write: false, .. }]));
+                assert!(matches!(ready[..], [Ready { token: 7, read: true, .. }]));
             }
             poller.modify(&far, 7, Interest { read: false, write: true }).unwrap();
             poller.wait(&mut ready, Some(Duration::from_secs(5))).unwrap();
-            assert!(matches!(ready[..], [Ready { token: 7, read: false, write: true, .. }]));
+            assert!(matches!(ready[..], [Ready { token: 7, read: false, .. }]));
             drop(near);
             poller.wait(&mut ready, Some(Duration::from_secs(5))).unwrap();
             assert!(matches!(ready[..], [Ready { token: 7, hangup: true, .. }]));

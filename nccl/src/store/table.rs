@@ -56,7 +56,8 @@ impl Table {
     }
 
     /// How many bytes it holds, with what the entries cost.
-    pub(super) fn bytes(&self) -> usize {
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
         self.bytes
     }
 

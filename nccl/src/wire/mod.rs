@@ -17,4 +17,3 @@ pub(crate) use control_mesh::MESH_MAGIC;
 pub(crate) use control_mesh::MeshHello;
 pub(crate) use control_peer::Peer;
 pub(crate) use store_parse::RequestParser;
-pub(crate) use store_parse::Violation;

@@ -211,7 +211,7 @@ impl RequestParser {
     fn next_text(&self) -> (&'static str, usize) {
         let at = self.texts.len();
         let is_key = match self.command {
-            Command::MultiSet => at % 2 == 0,
+            Command::MultiSet => at.is_multiple_of(2),
             Command::Check | Command::Wait | Command::MultiGet => true,
             _ => at == 0,
         };

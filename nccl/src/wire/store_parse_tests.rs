@@ -70,7 +70,10 @@ fn a_request_cut_at_any_byte_never_comes_out() {
             let mut parser = RequestParser::new();
             assert_eq!(parse_all(&mut parser, &bytes[..cut]).unwrap(), []);
             assert_eq!(parser.is_inside(), cut > 0);
-            assert_eq!(parse_all(&mut parser, &bytes[cut..]).unwrap(), [request.clone()]);
+            assert_eq!(
+                parse_all(&mut parser, &bytes[cut..]).unwrap().as_slice(),
+                [&request].map(Clone::clone)
+            );
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::io::Read;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -45,7 +44,6 @@ pub(super) enum Wake {
 #[derive(Debug)]
 pub(super) struct Conn {
     stream: TcpStream,
-    peer: SocketAddr,
     buffer: [u8; 512],
     from: usize,
     until: usize,
@@ -55,13 +53,8 @@ pub(super) struct Conn {
 
 impl Conn {
     /// A connection over a stream that does not block.
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr) -> Self {
-        Self { stream, peer, buffer: [0; 512], from: 0, until: 0, is_dirty: false }
-    }
-
-    /// The server's address.
-    pub(super) fn peer(&self) -> SocketAddr {
-        self.peer
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, buffer: [0; 512], from: 0, until: 0, is_dirty: false }
     }
 
     /// Whether it is as it should be between exchanges: open, and silent.

@@ -176,7 +176,7 @@ impl Place {
                 ));
             }
         };
-        let mut conn = Conn::new(stream, peer);
+        let mut conn = Conn::new(stream);
         let patience = Deadline::after(deadline.left_at_most(SILENCE));
         let nonce = std::process::id();
         let mut hello = Vec::new();

@@ -147,7 +147,7 @@ impl FileStore {
             .create(state.identity.is_none())
             .mode(0o600)
             .open(&self.path)
-            .map_err(failed)?;
+            .map_err(|error| self.unopened(op, error, state.identity.is_some()))?;
         let mut backoff = Backoff::new(Duration::from_micros(200), POLL);
         loop {
             match rustix::fs::flock(&file, how) {
@@ -218,7 +218,7 @@ impl FileStore {
                     return Err(self.timed_out(op, &missing, deadline));
                 }
                 thread::sleep(deadline.left_at_most(POLL));
-                let about = self.path.metadata().map_err(|error| self.failed(op, error))?;
+                let about = self.path.metadata().map_err(|error| self.unopened(op, error, true))?;
                 if about.len() != seen {
                     break;
                 }
@@ -231,15 +231,14 @@ impl FileStore {
     }
 
     fn failed(&self, op: &'static str, error: io::Error) -> Error {
-        if error.kind() == io::ErrorKind::NotFound && self.lock_state_identity() {
-            return self.lost(op, "the file was removed, by a rank that has finished or a person");
-        }
         Error::system(format!("store {}: {op}", self.name()), error)
     }
 
-    fn lock_state_identity(&self) -> bool {
-        // Held by the caller or free: either way whether the file was there once is known.
-        self.state.try_lock().map_or(true, |state| state.identity.is_some())
+    fn unopened(&self, op: &'static str, error: io::Error, was_there: bool) -> Error {
+        if was_there && error.kind() == io::ErrorKind::NotFound {
+            return self.lost(op, "the file was removed, by a rank that has finished or a person");
+        }
+        self.failed(op, error)
     }
 
     fn lost(&self, op: &'static str, why: &str) -> Error {

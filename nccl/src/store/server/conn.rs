@@ -20,6 +20,9 @@ const REQUESTS_PER_TURN: usize = 64;
 /// Answers that may wait before further requests are left where they are.
 const BACKLOG_BYTES: usize = 1 << 20;
 
+/// What an idle connection keeps of its memory.
+const KEPT_BYTES: usize = 16 * 1024;
+
 /// Why a connection ends.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -46,6 +49,8 @@ pub(super) struct Conn {
     opened: Instant,
     frame_since: Option<Instant>,
     stalled_since: Option<Instant>,
+    /// What of it is in the sum over all connections.
+    pub(super) counted_bytes: usize,
     /// What the poller was told last.
     pub(super) interest: Interest,
 }
@@ -65,6 +70,7 @@ impl Conn {
             opened: Instant::now(),
             frame_since: None,
             stalled_since: None,
+            counted_bytes: 0,
             interest: Interest { read: true, write: false },
         }
     }
@@ -82,9 +88,11 @@ impl Conn {
         }
     }
 
-    /// Memory that it takes beyond a small constant.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.parser.held_bytes() + self.pending.capacity() + self.out.capacity()
+    /// Corrects `sum`, the memory of all connections, by what this one takes now.
+    pub(super) fn recount(&mut self, sum: &mut usize) {
+        let held = self.parser.held_bytes() + self.pending.capacity() + self.out.capacity();
+        *sum = sum.saturating_sub(self.counted_bytes).saturating_add(held);
+        self.counted_bytes = held;
     }
 
     /// Memory that its unfinished request takes.
@@ -168,9 +176,11 @@ impl Conn {
                 Ok(Some(request)) => {
                     self.frame_since = None;
                     requests += 1;
+                    let answered = self.out.len();
                     let done = engine.handle(self.token, request, &mut self.out);
                     if let Err(closed) = done {
-                        // Answers to earlier requests still count.
+                        // Answers to earlier requests still count, half a one does not.
+                        self.out.truncate(answered);
                         let _ = self.flush();
                         return Err(End::Fault(closed.to_string()));
                     }
@@ -238,7 +248,7 @@ impl Conn {
         }
         self.stalled_since = None;
         self.out_sent = 0;
-        if self.out.capacity() > BACKLOG_BYTES {
+        if self.out.capacity() > KEPT_BYTES {
             self.out = Vec::new();
         }
         self.out.clear();

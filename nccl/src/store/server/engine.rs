@@ -124,6 +124,11 @@ impl Engine {
         request: Request<Vec<u8>>,
         out: &mut Vec<u8>,
     ) -> Result<(), Closed> {
+        if let Some(at) = self.woken.iter().position(|woken| *woken == conn) {
+            // It woke itself a moment ago: that answer comes before this one.
+            self.woken.remove(at);
+            out.push(STOP_WAITING);
+        }
         if let Some(key) = self.handed.remove(&conn) {
             // Woken for a value that it does not fetch: the next one that waits may.
             if !matches!(&request, Request::QueuePop(popped) if *popped == key) {

@@ -13,7 +13,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { engine: Engine::new(1 << 20, 1 << 20) }
+        Self { engine: Engine::new(1 << 30, 1 << 20) }
     }
 
     fn ask(&mut self, conn: u64, request: Owned) -> Vec<u8> {
@@ -82,6 +82,15 @@ fn a_canceled_or_dead_waiter_leaves_nothing_behind() {
     assert_eq!(world.woken_by(Request::Set(b("k"), b(""))), []);
     assert_eq!(world.woken_by(Request::Set(b("l"), b(""))), [9_999]);
     assert!(world.is_clean());
+}
+
+#[test]
+fn a_wait_that_crosses_its_cancel_is_answered_first() {
+    let mut world = World::new();
+    world.ask(1, Request::Wait(vec![b("k")]));
+    world.ask(1, Request::Set(b("k"), b("")));
+    assert_eq!(world.ask(1, Request::CancelWait), [0, 1]);
+    assert_eq!(world.engine.take_woken(), []);
 }
 
 #[test]

@@ -42,8 +42,8 @@ const FREE_REQUEST_BYTES: usize = 64 * 1024;
 pub(super) struct EventLoop {
     listener: TcpListener,
     port: u16,
-    /// Readable, or closed, once the server ends.
-    ender: UnixStream,
+    /// Kept open for the poller: readable once the server ends.
+    _ender: UnixStream,
     limits: ServerLimits,
     poller: Poller,
     engine: Engine,
@@ -76,7 +76,7 @@ impl EventLoop {
         Ok(Self {
             listener,
             port,
-            ender,
+            _ender: ender,
             limits,
             poller,
             engine: Engine::new(limits.max_bytes, limits.max_answer_bytes),
@@ -135,10 +135,8 @@ impl EventLoop {
 
     fn turn(&mut self, token: u64, readable: bool) {
         let Some(conn) = self.conns.get_mut(&token) else { return };
-        let before = conn.held_bytes();
         let done = conn.turn(&mut self.engine, &mut self.scratch, readable);
-        let after = conn.held_bytes();
-        self.held_bytes = self.held_bytes.saturating_sub(before).saturating_add(after);
+        conn.recount(&mut self.held_bytes);
         self.timed |= conn.is_timed();
         match done {
             Err(end) => self.close(token, &end),
@@ -173,7 +171,9 @@ impl EventLoop {
             }
             for token in woken {
                 let Some(conn) = self.conns.get_mut(&token) else { continue };
-                match conn.stop_waiting() {
+                let told = conn.stop_waiting();
+                conn.recount(&mut self.held_bytes);
+                match told {
                     Ok(()) => {
                         self.timed |= conn.is_timed();
                         self.watch(token);
@@ -199,7 +199,7 @@ impl EventLoop {
 
     fn close(&mut self, token: u64, end: &End) {
         let Some(conn) = self.conns.remove(&token) else { return };
-        self.held_bytes = self.held_bytes.saturating_sub(conn.held_bytes());
+        self.held_bytes = self.held_bytes.saturating_sub(conn.counted_bytes);
         self.poller.remove(conn.stream(), token);
         self.engine.forget(token);
         if let End::Fault(text) = end {
