@@ -3,7 +3,6 @@
 #![expect(unsafe_code, reason = "hands the addresses of slices to the backend")]
 
 use std::sync::Arc;
-use std::time::Duration;
 use std::time::Instant;
 
 use super::ProcessGroup;
@@ -122,15 +121,22 @@ impl ProcessGroup {
         let backend = &self.inner.backend;
         // SAFETY: the buffers stay borrowed until this returns, and `Posted` takes back what is
         // not done by then, whichever way this ends.
-        let tickets = unsafe { backend.p2p_post(ops) }?;
-        let posted = Posted { backend: backend.clone(), tickets };
-        let begun = Instant::now();
+        let mut tickets = unsafe { backend.p2p_post(ops) }?;
+        tickets.reverse(); // so that the next one is at the end
+        let mut posted = Posted { backend, tickets };
         let mut peers = Vec::with_capacity(ops.len());
-        for ticket in &posted.tickets {
-            let left = self.timeout.saturating_sub(begun.elapsed());
-            match backend.p2p_wait(*ticket, left)? {
+        let mut begun = None;
+        while let Some(ticket) = posted.tickets.last().copied() {
+            let left = begun.map_or(self.timeout, |begun: Instant| {
+                self.timeout.saturating_sub(begun.elapsed())
+            });
+            match backend.p2p_wait(ticket, left)? {
                 Some(peer) => peers.push(peer),
-                None => return Err(backend.p2p_expire(*ticket, begun.elapsed())),
+                None => return Err(backend.p2p_expire(ticket, self.timeout)),
+            }
+            posted.tickets.pop();
+            if !posted.tickets.is_empty() {
+                begun.get_or_insert_with(Instant::now);
             }
         }
         Ok(peers)
@@ -138,16 +144,15 @@ impl ProcessGroup {
 }
 
 /// Messages that are taken back when this goes.
-struct Posted {
-    backend: Arc<dyn Backend>,
+struct Posted<'a> {
+    backend: &'a Arc<dyn Backend>,
     tickets: Vec<u64>,
 }
 
-impl Drop for Posted {
+impl Drop for Posted<'_> {
     fn drop(&mut self) {
-        self.backend.p2p_forget(&self.tickets);
+        if !self.tickets.is_empty() {
+            self.backend.p2p_forget(&self.tickets);
+        }
     }
 }
-
-/// How long an owned message drives the pairs before it looks at other things.
-pub(super) const SLICE: Duration = Duration::from_millis(50);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::failing;
 use super::fold::FoldRun;
+use super::fold::Lists;
 use super::fold::Source;
 use super::fold::fold_local;
 use super::mesh::Mesh;
@@ -46,6 +47,7 @@ pub(super) struct Engine {
     transfers: Vec<Transfer>,
     acc: Vec<u8>,
     scratch: Vec<u64>,
+    lists: Lists,
 }
 
 // SAFETY: between calls the list of transfers is empty, so no address is kept; everything else can be
@@ -55,7 +57,14 @@ unsafe impl Send for Engine {}
 impl Engine {
     /// An engine over `mesh`.
     pub(super) fn new(mesh: Mesh, state: Arc<GroupState>) -> Self {
-        Self { mesh, state, transfers: Vec::new(), acc: Vec::new(), scratch: Vec::new() }
+        Self {
+            mesh,
+            state,
+            transfers: Vec::new(),
+            acc: Vec::new(),
+            scratch: Vec::new(),
+            lists: Lists::default(),
+        }
     }
 
     /// Runs `schedule` to its end, or to the group's.
@@ -76,7 +85,11 @@ impl Engine {
         for step in &schedule.steps {
             // SAFETY: passed on from the caller.
             let outcome = unsafe { self.step(job, step, deadline) };
-            self.transfers.clear();
+            for transfer in self.transfers.drain(..) {
+                if let Transfer::Fold(fold) = transfer {
+                    self.lists = fold.into_lists();
+                }
+            }
             if let Err(error) = outcome {
                 self.mesh.cancel();
                 return Err(error);
@@ -218,7 +231,9 @@ impl Engine {
             })),
             Action::Fold { into, own, from } => {
                 let me = self.state.rank;
-                let mut sources: Vec<Source> = Vec::with_capacity(from.len() + 1);
+                let mut lists = core::mem::take(&mut self.lists);
+                let sources = &mut lists.sources;
+                sources.clear();
                 let below = from.iter().filter(|peer| **peer < me).map(|peer| Source::Peer(*peer));
                 sources.extend(below);
                 sources.push(Source::Own);
@@ -231,7 +246,7 @@ impl Engine {
                     factor(job.op),
                     elem_bytes,
                     into.count,
-                    sources,
+                    lists,
                 )))
             }
             Action::Copy { .. } | Action::FoldLocal { .. } => None,

@@ -20,6 +20,13 @@ pub(super) enum Source {
     Peer(usize),
 }
 
+/// The lists of a fold, kept from one to the next so that a small one allocates nothing.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    pub(super) sources: Vec<Source>,
+    pub(super) heads: Vec<Option<Head>>,
+}
+
 /// A fold in progress.
 #[derive(Debug)]
 pub(super) struct FoldRun {
@@ -43,7 +50,7 @@ pub(super) struct FoldRun {
 }
 
 impl FoldRun {
-    /// A fold of `count` elements.
+    /// A fold of `count` elements; `lists` has the sources, and room for their heads.
     pub(super) fn new(
         fold: Fold,
         into: *mut u8,
@@ -51,9 +58,11 @@ impl FoldRun {
         own_factor: f64,
         elem_bytes: usize,
         count: usize,
-        sources: Vec<Source>,
+        lists: Lists,
     ) -> Self {
-        let heads = vec![None; sources.len()];
+        let Lists { sources, mut heads } = lists;
+        heads.clear();
+        heads.resize(sources.len(), None);
         Self {
             fold,
             into,
@@ -67,6 +76,11 @@ impl FoldRun {
             place: 0,
             given_bytes: 0,
         }
+    }
+
+    /// Its lists, for the next fold.
+    pub(super) fn into_lists(self) -> Lists {
+        Lists { sources: self.sources, heads: self.heads }
     }
 
     /// Whether every element is final and every message was begun.

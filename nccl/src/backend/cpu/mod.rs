@@ -94,13 +94,7 @@ impl CpuBackend {
         let engine = Engine::new(mesh, state.clone());
         let pairs = P2pEngine::new(state.clone(), wiring(PAIRS)?, local);
         let collectives = Collectives { engine, seq: 0, planned: None, algorithm: "none" };
-        Ok(Self {
-            state,
-            control,
-            tuning,
-            collectives: Mutex::new(collectives),
-            pairs,
-        })
+        Ok(Self { state, control, tuning, collectives: Mutex::new(collectives), pairs })
     }
 
     /// Fails if the group has failed before.

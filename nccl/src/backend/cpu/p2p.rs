@@ -16,7 +16,7 @@ use super::waiter::Patience;
 use super::waiter::Waiter;
 use super::wiring::Wiring;
 use crate::backend::P2p;
-use crate::clock::Deadline;
+use crate::clock::LazyDeadline;
 use crate::desc::OpDesc;
 use crate::error::Absent;
 use crate::error::Error;
@@ -59,6 +59,9 @@ impl P2pEngine {
     }
 
     fn locked<T>(&self, act: impl FnOnce(&mut Pairs) -> T) -> T {
+        if let Ok(mut pairs) = self.pairs.try_lock() {
+            return act(&mut pairs);
+        }
         self.wanted.fetch_add(1, Ordering::Relaxed);
         if let Some(bell) = &self.bell {
             bell.ring();
@@ -84,11 +87,14 @@ impl P2pEngine {
 
     /// Moves messages until `ticket` is done; gives the peer's rank.
     pub(super) fn wait(&self, ticket: u64, timeout: Duration) -> Result<Option<usize>> {
-        let deadline = Deadline::after(timeout);
-        let local = Doorbell::local;
+        let deadline = LazyDeadline::after(timeout);
+        let alone;
         let bell = match &self.bell {
-            Some(bell) => bell.clone(),
-            None => local()?,
+            Some(bell) => bell,
+            None => {
+                alone = Doorbell::local()?;
+                &alone
+            }
         };
         let mut waiter = Waiter::new(self.patience);
         loop {
@@ -96,11 +102,11 @@ impl P2pEngine {
             match pairs.progress() {
                 Ok(moved) => {
                     if let Some(peer) = pairs.finished(ticket) {
-                        waiter.reset(&bell);
+                        waiter.reset(bell);
                         return Ok(Some(peer));
                     }
                     if moved {
-                        waiter.reset(&bell);
+                        waiter.reset(bell);
                         continue;
                     }
                 }
@@ -108,13 +114,13 @@ impl P2pEngine {
             }
             let nap = &mut |seen, nap: Duration| {
                 if self.wanted.load(Ordering::Relaxed) == 0 {
-                    pairs.nap(&bell, seen, nap.min(NAP));
+                    pairs.nap(bell, seen, nap.min(NAP));
                 }
             };
-            if waiter.wait(&bell, nap) == Next::Check {
+            if waiter.wait(bell, nap) == Next::Check {
                 self.check(pairs, ticket)?;
                 if deadline.passed() {
-                    waiter.reset(&bell);
+                    waiter.reset(bell);
                     return Ok(None);
                 }
             }

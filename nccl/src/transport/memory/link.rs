@@ -267,6 +267,14 @@ impl MemoryLink {
         out.done = out.moved == bytes;
     }
 
+    /// Fetches the line of the next cell for writing, while there is nothing else to do: the
+    /// receiver has it in its cache, and the next message would wait for it.
+    fn warm_next(&self) {
+        if (self.tx_frame.wrapping_sub(self.tx_freed) as usize) < CELLS {
+            self.tx.cell(self.tx_frame).info.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// The piece of the current message that is here: kind and length of its frame.
     fn frame(&self) -> Option<(u32, usize)> {
         let cell = self.rx.cell(self.rx_frame);
@@ -399,6 +407,7 @@ impl Link for MemoryLink {
         }
         if pushed > 0 {
             self.peer_bell.ring();
+            self.warm_next();
         }
         Ok(pushed > 0)
     }

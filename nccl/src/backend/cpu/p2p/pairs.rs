@@ -2,7 +2,6 @@
 
 #![expect(unsafe_code, reason = "messages name their buffers by address")]
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -88,7 +87,8 @@ pub(super) struct Pairs {
     /// Receives from whoever is first, oldest first.
     from_any: VecDeque<Receiving>,
     next_ticket: u64,
-    done: HashMap<u64, usize>,
+    /// Tickets that are done and not told yet, with the peer; few, so a list.
+    done: Vec<(u64, usize)>,
 }
 
 // SAFETY: the addresses are those of messages whose owners vouch for the memory until the ticket is
@@ -110,7 +110,7 @@ impl Pairs {
             stash: VecDeque::new(),
         };
         let pairs = (0..world_size).map(pair).collect();
-        let (from_any, done) = (VecDeque::new(), HashMap::new());
+        let (from_any, done) = (VecDeque::new(), Vec::new());
         Self { me, wiring, pairs, from_any, next_ticket: 0, done }
     }
 
@@ -140,7 +140,7 @@ impl Pairs {
                     // SAFETY: `data` is valid for `bytes` bytes by the caller's contract.
                     unsafe { core::ptr::copy_nonoverlapping(data, copy.as_mut_ptr(), bytes) };
                     pair.stash.push_back((head, copy));
-                    self.done.insert(ticket, peer);
+                    self.done.push((ticket, peer));
                 } else {
                     let out = Outgoing::new(head, data);
                     pair.sending.push_back(Sending { ticket, out });
@@ -160,7 +160,8 @@ impl Pairs {
 
     /// The peer of a message that is done; told once.
     pub(super) fn finished(&mut self, ticket: u64) -> Option<usize> {
-        self.done.remove(&ticket)
+        let at = self.done.iter().position(|(done, _)| *done == ticket)?;
+        Some(self.done.swap_remove(at).1)
     }
 
     /// Moves everything that can be moved.
@@ -189,7 +190,7 @@ impl Pairs {
             if !first.out.is_done() {
                 break;
             }
-            self.done.insert(first.ticket, peer);
+            self.done.push((first.ticket, peer));
             pair.sending.pop_front();
         }
         Ok(moved)
@@ -230,7 +231,7 @@ impl Pairs {
             let Some((_, data)) = self.pairs[peer].stash.remove(at) else { continue };
             // SAFETY: `claim` has compared the lengths; the buffer is valid for them as posted.
             unsafe { core::ptr::copy_nonoverlapping(data.as_ptr(), op.into, data.len()) };
-            self.done.insert(op.ticket, peer);
+            self.done.push((op.ticket, peer));
             return Ok(true);
         }
         Ok(false)
@@ -273,7 +274,7 @@ impl Pairs {
                 link.skip_empty();
             }
             match op {
-                Some(op) => drop(self.done.insert(op.ticket, peer)),
+                Some(op) => self.done.push((op.ticket, peer)),
                 None => pair.stash.push_back((head, Vec::new())),
             }
             return Ok(true);
@@ -313,7 +314,7 @@ impl Pairs {
         if *got == bytes {
             match core::mem::replace(&mut pair.arriving, Arriving::Nothing) {
                 Arriving::Nothing => {}
-                Arriving::Posted { op, .. } => drop(self.done.insert(op.ticket, peer)),
+                Arriving::Posted { op, .. } => self.done.push((op.ticket, peer)),
                 Arriving::Stashed { head, data, .. } => pair.stash.push_back((head, data)),
             }
         }
@@ -383,7 +384,7 @@ impl Pairs {
                 }
             }
         }
-        self.done.retain(|ticket, _| !gone(ticket));
+        self.done.retain(|(ticket, _)| !gone(ticket));
     }
 
     /// Ends all links and forgets all messages.
