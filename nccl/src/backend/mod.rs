@@ -97,6 +97,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// once done, `None` when the time is over and nothing has failed. Any error poisons.
     fn p2p_wait(&self, ticket: u64, timeout: Duration) -> Result<Option<usize>>;
 
+    /// Moves what can be moved now; gives the peer's rank if `ticket` is done.
+    fn p2p_test(&self, ticket: u64) -> Result<Option<usize>>;
+
     /// The time of `ticket` is over: fails the group, and says who did not answer.
     fn p2p_expire(&self, ticket: u64, waited: Duration) -> crate::error::Error;
 

@@ -182,6 +182,12 @@ impl Builder {
             None => rendezvous::meet(&launch, &env, &settings)?,
         };
         let member = Member { rank: launch.rank, world_size: launch.world_size };
+        let dev = launch.local_rank.and_then(|rank| i32::try_from(rank).ok()).unwrap_or(0);
+        let version = env!("CARGO_PKG_VERSION");
+        debug::version(launch.rank, dev, format_args!("nccl-rs version {version}, CPU backend"));
+        if let Some(address) = &meeting.address {
+            debug::info!(debug::Subsys::BOOTSTRAP, dev, "Bootstrap: Using {address}<0>");
+        }
         let control = join(member, &launch, &settings, &meeting)?;
         let local_rank = self.local_rank.or(launch.local_rank);
         let local_rank = local_rank.unwrap_or_else(|| derived_local_rank(control.as_deref()));
@@ -269,7 +275,7 @@ fn at_place(member: Member, method: &InitMethod, env: &Env) -> Result<Launch> {
         InitMethod::Tcp { at, .. } => Rendezvous::Tcp { at: at.clone(), server: Server::Rank0 },
         InitMethod::File { path, .. } => Rendezvous::File { path: path.clone() },
         InitMethod::Env => {
-            let mut read = |var: &str| {
+            let read = |var: &str| {
                 let value = env.get(var)?.map(str::to_owned);
                 let hint = "is missing; set it, or give the builder an init_method or a store";
                 value.ok_or_else(|| Error::env_missing(var, hint))

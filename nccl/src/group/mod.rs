@@ -20,6 +20,7 @@ mod batch;
 mod builder;
 mod bytes;
 mod collectives;
+mod driver;
 mod pairs;
 mod queue;
 mod rendezvous;
@@ -41,6 +42,7 @@ pub use scope::Scope;
 pub use threads::run_threads;
 pub use work::Work;
 
+use driver::Driver;
 use queue::Queue;
 use world::World;
 
@@ -86,6 +88,7 @@ struct Inner {
     backend: Arc<dyn Backend>,
     world: Arc<World>,
     queue: Queue,
+    driver: Driver,
     /// Subgroups made of this group so far.
     splits: AtomicU32,
     finalized: AtomicBool,
@@ -141,9 +144,11 @@ impl ProcessGroup {
             &world.options,
             world.tuning.clone(),
         )?;
+        let backend: Arc<dyn Backend> = Arc::new(backend);
         let inner = Inner {
             state,
-            backend: Arc::new(backend),
+            driver: Driver::new(backend.clone()),
+            backend,
             world,
             queue: Queue::new(),
             splits: AtomicU32::new(0),
@@ -275,7 +280,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.queue.is_busy() {
+        if self.queue.is_busy() || self.driver.is_busy() {
             self.backend.abort("a rank dropped the group with work in flight");
         }
         if !self.finalized.load(Ordering::Acquire) {

@@ -6,11 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ProcessGroup;
+use super::work::Shared;
+use super::work::Work;
 use crate::backend::Backend;
 use crate::backend::P2p;
 use crate::backend::P2pKind;
+use crate::buffer::Held;
+use crate::buffer::OwnedBuffer;
 use crate::count;
 use crate::dtype::Element;
+use crate::error::Error;
 use crate::error::Result;
 
 impl ProcessGroup {
@@ -93,6 +98,63 @@ impl ProcessGroup {
         let op = self.receiving(buf, None, tag)?;
         let peers = self.messages(&[op])?;
         Ok(peers.first().copied().unwrap_or(0))
+    }
+
+    /// Begins a [`send`](ProcessGroup::send) of a buffer that the operation owns meanwhile.
+    ///
+    /// # Errors
+    /// As [`ProcessGroup::send`]: misuse at once, all others from [`Work::wait`].
+    ///
+    /// # Examples
+    /// ```
+    /// # nccl::run_threads(2, |group| {
+    /// let peer = 1 - group.rank();
+    /// let (send, recv) = (group.send_async(vec![7_u8; 3], peer)?, group.recv_async(vec![0_u8; 3], peer)?);
+    /// assert_eq!((send.wait()?, recv.wait()?), (vec![7; 3], vec![7; 3]));
+    /// # Ok(()) })?;
+    /// # Ok::<(), nccl::Error>(())
+    /// ```
+    ///
+    /// # Source
+    /// `isend` of c10d.
+    pub fn send_async<B: OwnedBuffer>(&self, buf: B, peer: usize) -> Result<Work<B>> {
+        count::check_peer("send", peer, self.world_size())?;
+        let held = Held::new(buf);
+        let kind = P2pKind::Send { peer, data: held.as_mut_ptr().cast_const().cast() };
+        self.drive(kind, held)
+    }
+
+    /// Begins a [`recv`](ProcessGroup::recv) into a buffer that the operation owns meanwhile.
+    ///
+    /// # Errors
+    /// As [`ProcessGroup::send_async`].
+    ///
+    /// # Source
+    /// `irecv` of c10d.
+    pub fn recv_async<B: OwnedBuffer>(&self, buf: B, peer: usize) -> Result<Work<B>> {
+        count::check_peer("recv", peer, self.world_size())?;
+        let held = Held::new(buf);
+        let kind = P2pKind::Recv { peer: Some(peer), data: held.as_mut_ptr().cast() };
+        self.drive(kind, held)
+    }
+
+    fn drive<B: OwnedBuffer>(&self, kind: P2pKind, held: Held<B>) -> Result<Work<B>> {
+        self.usable("send or recv")?;
+        let op = P2p { kind, dtype: B::Element::DTYPE, count: held.len(), tag: 0 };
+        // SAFETY: `held` is owned by what the driver calls at the end, when the message is done or
+        // taken back; until then nobody touches its elements.
+        let tickets = unsafe { self.inner.backend.p2p_post(&[op]) }?;
+        let shared = Shared::new();
+        let end = shared.clone();
+        let finish = move |outcome: Result<usize>| end.finish(outcome.map(|_| held.give_back()));
+        for ticket in tickets {
+            return self
+                .inner
+                .driver
+                .drive(ticket, self.timeout, finish)
+                .map(|()| Work::of(shared));
+        }
+        Err(Error::Usage { op: "send or recv", problem: "the backend took no message".to_owned() })
     }
 
     pub(super) fn sending<T: Element>(&self, buf: &[T], peer: usize, tag: u32) -> Result<P2p> {

@@ -48,6 +48,8 @@ pub(super) struct Engine {
     acc: Vec<u8>,
     scratch: Vec<u64>,
     lists: Lists,
+    /// Peers of the step at hand, as senders and as receivers.
+    marks: Vec<bool>,
 }
 
 // SAFETY: between calls the list of transfers is empty, so no address is kept; everything else can be
@@ -64,6 +66,7 @@ impl Engine {
             acc: Vec::new(),
             scratch: Vec::new(),
             lists: Lists::default(),
+            marks: Vec::new(),
         }
     }
 
@@ -120,11 +123,12 @@ impl Engine {
     unsafe fn transfers_to_their_end(&mut self, job: &Job, deadline: &LazyDeadline) -> Result<()> {
         let mut waiter = Waiter::new(self.mesh.patience());
         let mut left = self.transfers.len();
+        let queued = self.any_behind();
         while left > 0 {
             let mut moved = false;
             left = 0;
             for at in 0..self.transfers.len() {
-                if self.transfers[at].is_done() || self.behind(at) {
+                if self.transfers[at].is_done() || (queued && self.behind(at)) {
                     left += usize::from(!self.transfers[at].is_done());
                     continue;
                 }
@@ -151,6 +155,21 @@ impl Engine {
         }
         waiter.reset(self.mesh.bell());
         Ok(())
+    }
+
+    /// Whether this step has two messages to, or two from, the same peer.
+    fn any_behind(&mut self) -> bool {
+        let ranks = self.state.members.len();
+        self.marks.clear();
+        self.marks.resize(2 * ranks, false);
+        let marks = &mut self.marks;
+        let mut twice =
+            |at: usize| marks.get_mut(at).is_some_and(|mark| core::mem::replace(mark, true));
+        self.transfers.iter().any(|transfer| match transfer {
+            Transfer::Send { peer, .. } => twice(*peer),
+            Transfer::Recv(receive) => twice(ranks + receive.peer),
+            Transfer::Fold(_) => false,
+        })
     }
 
     /// Whether an earlier message of this step to (or from) the same peer is not over yet.

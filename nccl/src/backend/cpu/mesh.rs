@@ -124,7 +124,7 @@ impl Mesh {
     /// Goes on with a link that was begun; says whether it is there now.
     fn poll(&mut self, peer: usize, pending: &mut Pending) -> Result<bool> {
         let Some(wiring) = &self.wiring else { return Ok(true) };
-        match wiring.poll(pending)? {
+        match wiring.poll(peer, pending)? {
             Some(link) => {
                 self.insert(peer, link);
                 Ok(true)

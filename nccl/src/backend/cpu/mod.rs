@@ -166,6 +166,10 @@ impl Backend for CpuBackend {
         self.pairs.wait(ticket, timeout)
     }
 
+    fn p2p_test(&self, ticket: u64) -> Result<Option<usize>> {
+        self.pairs.test(ticket)
+    }
+
     fn p2p_expire(&self, ticket: u64, waited: Duration) -> Error {
         self.pairs.expire(ticket, waited)
     }

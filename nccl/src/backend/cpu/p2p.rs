@@ -127,6 +127,18 @@ impl P2pEngine {
         }
     }
 
+    /// Moves what can be moved now; gives the peer's rank if `ticket` is done.
+    pub(super) fn test(&self, ticket: u64) -> Result<Option<usize>> {
+        let mut pairs = lock(&self.pairs);
+        match pairs.progress() {
+            Err((desc, trouble)) => Err(self.trouble(pairs, &desc, trouble)),
+            Ok(_) => match pairs.finished(ticket) {
+                Some(peer) => Ok(Some(peer)),
+                None => self.check(pairs, ticket).map(|()| None),
+            },
+        }
+    }
+
     /// Whether the group failed, or the peer of `ticket` has left.
     fn check(&self, mut pairs: std::sync::MutexGuard<'_, Pairs>, ticket: u64) -> Result<()> {
         let (desc, peers) = pairs.about(ticket);

@@ -15,6 +15,8 @@ use crate::control::Accepted;
 use crate::control::Control;
 use crate::control::LinkKey;
 use crate::control::Stream;
+use crate::debug;
+use crate::debug::Subsys;
 use crate::error::At;
 use crate::error::Error;
 use crate::error::Result;
@@ -191,7 +193,48 @@ impl Wiring {
     }
 
     /// Goes on with a link; gives it once it is there.
-    pub(super) fn poll(&self, pending: &mut Pending) -> Result<Option<Box<dyn Link>>> {
+    pub(super) fn poll(&self, peer: usize, pending: &mut Pending) -> Result<Option<Box<dyn Link>>> {
+        let link = self.advance(pending)?;
+        if let Some(link) = &link {
+            self.announce(peer, link.name());
+        }
+        Ok(link)
+    }
+
+    /// Says in NCCL's words how this rank reaches `peer`.
+    fn announce(&self, peer: usize, way: &str) {
+        let local = |rank: usize| {
+            let record = self.record(rank).ok().and_then(|peer| peer.local_rank);
+            record.map_or_else(|| rank.to_string(), |local| local.to_string())
+        };
+        let me = self.state.rank;
+        let subsys = match way {
+            "SHM/direct" => Subsys::SHM,
+            _ if way.starts_with("P2P") => Subsys::P2P,
+            _ => Subsys::NET,
+        };
+        if !debug::wants_info(subsys) {
+            return;
+        }
+        let dev = self.me().ok().and_then(|me| me.local_rank);
+        let dev = dev.and_then(|dev| i32::try_from(dev).ok()).unwrap_or(0);
+        let (channel, from, to) = (self.channel, local(me), local(peer));
+        let send = if subsys == Subsys::NET { "[send] " } else { "" };
+        debug::info!(
+            subsys,
+            dev,
+            "Channel 00/{channel} : {me}[{from}] -> {peer}[{to}] {send}via {way}"
+        );
+        if subsys == Subsys::NET {
+            debug::info!(
+                subsys,
+                dev,
+                "Channel 00/{channel} : {peer}[{to}] -> {me}[{from}] [receive] via {way}"
+            );
+        }
+    }
+
+    fn advance(&self, pending: &mut Pending) -> Result<Option<Box<dyn Link>>> {
         match pending {
             Pending::Never => Ok(None),
             Pending::Ready(link) => Ok(link.take()),

@@ -337,7 +337,7 @@ impl Pairs {
             way.pending = Some(wiring.begin(peer, role, &deadline).map_err(lost)?);
         }
         if let Some(pending) = &mut way.pending
-            && let Some(link) = wiring.poll(pending).map_err(lost)?
+            && let Some(link) = wiring.poll(peer, pending).map_err(lost)?
         {
             way.link = Some(link);
             way.pending = None;
