@@ -10,7 +10,6 @@
 //! [rank 0] rank 3 sent [1, 3, 2, 2] tokens, received [1, 1, 3, 2]
 //! [rank 0] 26 of 26 tokens came back from the right expert
 //! ```
-//!
 
 use examples::print_in_rank_order;
 use nccl::ProcessGroup;
