@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the tests of several ranks share.
+
+pub mod faults;

@@ -229,7 +229,8 @@ impl Engine {
             }
             failing::left(state, mesh, &job.desc, peers)
         };
-        self.mesh.connect(&peers, deadline, &check)
+        let connected = self.mesh.connect(&peers, deadline, &check);
+        connected.map_err(|why| failing::unconnected(&self.state, &self.mesh, &job.desc, why))
     }
 
     fn transfer(&mut self, job: &Job, action: &Action) -> Option<Transfer> {

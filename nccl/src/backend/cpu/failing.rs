@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::mesh::Mesh;
+use super::mesh::Unconnected;
 use super::transfer::Trouble;
 use crate::clock::Deadline;
 use crate::desc::OpDesc;
@@ -55,6 +56,7 @@ pub(super) fn meaning(
             rank: peer,
             what: format!("a message of {got} bytes where its own counts say {expected} ({desc})"),
         },
+        Trouble::Own(reason) => Failure::Aborted { rank: state.rank, reason },
         Trouble::Link(peer, LinkError::Protocol(what)) => {
             Failure::Protocol { reporter: state.rank, rank: peer, what: what.to_owned() }
         }
@@ -67,6 +69,28 @@ pub(super) fn meaning(
             let (host, pid) = place(peer);
             Failure::PeerLost { rank: peer, host, pid, why }
         }
+    }
+}
+
+/// What an error in making a link is for a step.
+pub(super) fn of_link(peer: usize, error: Error) -> Trouble {
+    match error {
+        Error::PeerLost { why, .. } => Trouble::Link(peer, LinkError::Lost(why)),
+        // Its own descriptors, memory or settings: the peer has no part in it.
+        other => Trouble::Own(format!("it cannot connect to rank {peer}: {other}")),
+    }
+}
+
+/// Links could not be made: the error of this rank, told to the others.
+pub(super) fn unconnected(
+    state: &GroupState,
+    mesh: &Mesh,
+    desc: &OpDesc,
+    why: Unconnected,
+) -> Error {
+    match why {
+        Unconnected::Failed(error) => error,
+        Unconnected::Link(peer, error) => trouble(state, mesh, desc, of_link(peer, error)),
     }
 }
 

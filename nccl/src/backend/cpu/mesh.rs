@@ -17,6 +17,7 @@ use super::wiring::Pending;
 use super::wiring::Wiring;
 use crate::clock::Deadline;
 use crate::control::Control;
+use crate::error::Error;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::trace::GroupState;
@@ -25,6 +26,14 @@ use crate::transport::memory::Doorbell;
 
 /// The longest sleep on sockets while links in memory may also bring something.
 const MIXED_NAP: Duration = Duration::from_millis(1);
+
+/// Why links were not made.
+pub(super) enum Unconnected {
+    /// The group has failed, and everybody knows.
+    Failed(Error),
+    /// The link to a peer cannot be made, which nobody else knows yet.
+    Link(usize, Error),
+}
 
 /// Links to the other ranks of a group.
 pub(super) struct Mesh {
@@ -91,7 +100,7 @@ impl Mesh {
         peers: &[usize],
         deadline: &Deadline,
         check: &dyn Fn(&Self, &[usize]) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<(), Unconnected> {
         let mut open: Vec<(usize, Pending)> = Vec::new();
         for peer in peers {
             let Some(wiring) = &self.wiring else { return Ok(()) };
@@ -99,14 +108,16 @@ impl Mesh {
             if known || open.iter().any(|(other, _)| other == peer) {
                 continue;
             }
-            open.push((*peer, wiring.begin(*peer, wiring.role(*peer), deadline)?));
+            let begun = wiring.begin(*peer, wiring.role(*peer), deadline);
+            open.push((*peer, begun.map_err(|error| Unconnected::Link(*peer, error))?));
         }
         let mut waiter = Waiter::new(self.patience);
         while !open.is_empty() {
             let before = open.len();
             let mut waiting = Vec::with_capacity(before);
             for (peer, mut pending) in open {
-                if !self.poll(peer, &mut pending)? {
+                let polled = self.poll(peer, &mut pending);
+                if !polled.map_err(|error| Unconnected::Link(peer, error))? {
                     waiting.push((peer, pending));
                 }
             }
@@ -114,7 +125,7 @@ impl Mesh {
             let nap = &mut |_, nap: Duration| std::thread::sleep(nap.min(MIXED_NAP));
             if open.len() == before && waiter.wait(&self.bell, nap) == Next::Check {
                 let peers: Vec<usize> = open.iter().map(|(peer, _)| *peer).collect();
-                check(self, &peers)?;
+                check(self, &peers).map_err(Unconnected::Failed)?;
             }
         }
         waiter.reset(&self.bell);

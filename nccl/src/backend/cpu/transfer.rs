@@ -22,6 +22,8 @@ pub(super) enum Trouble {
     Mismatch(usize, OpDesc),
     /// A peer is in the same operation but its message has another length, in bytes.
     Length { peer: usize, expected: u64, got: u64 },
+    /// This rank itself cannot go on.
+    Own(String),
 }
 
 /// A message being received into place.

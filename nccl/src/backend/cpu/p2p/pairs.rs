@@ -9,6 +9,7 @@ use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::Timespec;
 
+use super::super::failing;
 use super::super::transfer::Trouble;
 use super::super::wiring::Pending;
 use super::super::wiring::Role;
@@ -331,7 +332,7 @@ impl Pairs {
         if way.link.is_some() {
             return Ok(true);
         }
-        let lost = |error: Error| (*desc, Trouble::Link(peer, LinkError::Lost(reason(error))));
+        let lost = |error: Error| (*desc, failing::of_link(peer, error));
         if way.pending.is_none() {
             let deadline = Deadline::after(DIAL_TIME);
             way.pending = Some(wiring.begin(peer, role, &deadline).map_err(lost)?);
@@ -459,13 +460,5 @@ impl Pairs {
         if let Some(wiring) = &self.wiring {
             wiring.control().fail(group, failure);
         }
-    }
-}
-
-/// The text of an error, without where it happened if it says so itself.
-fn reason(error: Error) -> String {
-    match error {
-        Error::PeerLost { why, .. } => why,
-        other => other.to_string(),
     }
 }

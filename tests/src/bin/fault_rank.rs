@@ -1,0 +1,146 @@
+//! One rank of a world that goes wrong on purpose. Its words say what it does; it prints what
+//! happens, one line each, stays alive after an error, and ends when its standard input does.
+//!
+//! - `loop KIND COUNT`: the operation again and again, each result checked
+//! - `calls CALL / CALL / ...`: these operations, one after the other, then what is left
+//! - `idle`: waits for a line, then a barrier
+//! - `split`: subgroups again and again
+//! - `build`: only joins
+//! - `exit`, `panic`, `drop`, `nofile N`: what the words say, after a first barrier
+
+use std::error::Error;
+use std::io::BufRead;
+use std::io::Write;
+use std::time::Duration;
+use std::time::Instant;
+
+use nccl::ProcessGroup;
+use tests::faults::Call;
+use tests::faults::checked;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // The test may be gone already.
+    drop(writeln!(out, "{text}").and_then(|()| out.flush()));
+}
+
+/// Waits for a line; says whether there was one.
+fn hear() -> bool {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).is_ok_and(|count| count > 0)
+}
+
+fn main() -> Outcome {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let ["nofile", limit, ..] = words.as_slice() {
+        let limit = rustix::process::Rlimit { current: limit.parse().ok(), maximum: None };
+        let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        let limit = rustix::process::Rlimit { maximum: hard, ..limit };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?;
+    }
+    let begun = Instant::now();
+    let group = match ProcessGroup::from_env() {
+        Ok(group) => group,
+        Err(error) => {
+            say(&format!("refused {} {error}", begun.elapsed().as_millis()));
+            while hear() {}
+            return Ok(());
+        }
+    };
+    say("joined");
+    if let Err(error) = act(&group, &words) {
+        say(&format!("error {error}"));
+        let after = group.barrier().err().map_or_else(|| "ok".to_owned(), |e| e.to_string());
+        say(&format!("after {after}"));
+    } else {
+        say("done");
+    }
+    while hear() {}
+    Ok(())
+}
+
+fn act(group: &ProcessGroup, words: &[&str]) -> Result<(), nccl::Error> {
+    match words {
+        ["loop", kind, count] => forever(group, kind, count.parse().unwrap_or(1)),
+        ["calls", calls @ ..] => run_calls(group, &calls.join(" ")),
+        ["idle"] => {
+            group.barrier()?;
+            say("up");
+            hear();
+            group.barrier()
+        }
+        ["split"] => loop {
+            let half = group.split(Some(u32::try_from(group.rank() % 2).unwrap_or(0)), 0)?;
+            if let Some(half) = half {
+                half.barrier()?;
+            }
+            say("up");
+        },
+        ["exit"] => {
+            group.barrier()?;
+            std::process::exit(0)
+        }
+        ["panic"] => {
+            group.barrier()?;
+            say("up");
+            panic!("this rank panics on purpose")
+        }
+        ["drop"] => {
+            group.barrier()?;
+            Ok(())
+        }
+        ["nofile", _, kind, count] => forever(group, kind, count.parse().unwrap_or(1)),
+        _ => Ok(()),
+    }
+}
+
+/// The operation again and again, until it fails.
+fn forever(group: &ProcessGroup, kind: &str, count: usize) -> Result<(), nccl::Error> {
+    let mut turn = 0;
+    loop {
+        match checked(group, kind, turn, count) {
+            Ok(true) => {}
+            Ok(false) => say(&format!("wrong {kind} {turn}")),
+            Err(error) => {
+                say(&format!("turns {turn}"));
+                return Err(error);
+            }
+        }
+        turn += 1;
+        if turn == 3 {
+            say("up");
+        }
+    }
+}
+
+/// Calls one after the other, each outcome a line; then whether a sibling and the store work.
+fn run_calls(group: &ProcessGroup, calls: &str) -> Result<(), nccl::Error> {
+    let sibling = group.split(Some(0), 0)?;
+    if let Some(sibling) = &sibling {
+        sibling.barrier()?;
+    }
+    let begun = Instant::now();
+    for call in calls.split(" / ") {
+        let outcome = match call.strip_prefix("sleep ") {
+            Some(ms) => {
+                std::thread::sleep(Duration::from_millis(ms.parse().unwrap_or(0)));
+                Ok(())
+            }
+            None => Call::new(call).run(group),
+        };
+        let text = outcome.err().map_or_else(|| "ok".to_owned(), |error| error.to_string());
+        say(&format!("outcome {} {text}", begun.elapsed().as_millis()));
+    }
+    if let Some(sibling) = sibling {
+        let works = checked(&sibling, "all_reduce", 1, 1000);
+        say(&format!("sibling {works:?}"));
+    }
+    let store = group.store();
+    let key = format!("after/{}", group.rank());
+    let works = store.set(&key, b"x").and_then(|()| store.get(&key));
+    say(&format!("store {works:?}"));
+    Ok(())
+}
