@@ -87,9 +87,15 @@ pub(super) struct Wiring {
     channel: u16,
     geometry: Geometry,
     bell: Doorbell,
+    /// The ranks known to have left, and until when their last messages may be under way.
+    farewells: Mutex<HashMap<usize, Deadline>>,
     #[cfg(target_os = "linux")]
     bell_fd: std::os::fd::OwnedFd,
 }
+
+/// How long the last messages of a rank may be under way after it has said that it leaves: its
+/// word takes another way than they do, and can be faster.
+const LAST_WORDS: Duration = Duration::from_millis(400);
 
 impl Wiring {
     /// Prepares the links of `channel`.
@@ -106,15 +112,16 @@ impl Wiring {
             Some(bytes) => Geometry::new(bytes)?,
             None => Geometry::for_local_ranks(local),
         };
+        let farewells = Mutex::default();
         #[cfg(target_os = "linux")]
         {
             let (bell, bell_fd) = Doorbell::shared()?;
-            Ok(Self { control, state, options, channel, geometry, bell, bell_fd })
+            Ok(Self { control, state, options, channel, geometry, bell, farewells, bell_fd })
         }
         #[cfg(not(target_os = "linux"))]
         {
             let bell = Doorbell::local()?;
-            Ok(Self { control, state, options, channel, geometry, bell })
+            Ok(Self { control, state, options, channel, geometry, bell, farewells })
         }
     }
 
@@ -314,9 +321,13 @@ impl Wiring {
         Error::PeerLost { at, rank, host, pid, why: why.to_owned() }
     }
 
-    /// Whether `peer` has left the group in order.
+    /// Whether `peer` has left the group in order, and nothing of it can be under way any more.
     pub(super) fn has_left(&self, peer: usize) -> bool {
-        self.control.left(self.state.id, peer)
+        if !self.control.left(self.state.id, peer) {
+            return false;
+        }
+        let mut farewells = lock(&self.farewells);
+        farewells.entry(peer).or_insert_with(|| Deadline::after(LAST_WORDS)).passed()
     }
 
     /// What the ranks are doing.
