@@ -1,10 +1,8 @@
-//! What the tests of several ranks share.
-
-pub mod faults;
 //! What the tests of this package share: worlds of threads and of processes, an oracle for every
-//! collective, and the cases that are compared with it.
+//! collective, the cases that are compared with it, and ranks that are killed on purpose.
 
 pub mod cases;
+pub mod faults;
 pub mod fp8;
 pub mod matrix;
 pub mod oracle;

@@ -87,15 +87,9 @@ pub(super) struct Wiring {
     channel: u16,
     geometry: Geometry,
     bell: Doorbell,
-    /// The ranks known to have left, and until when their last messages may be under way.
-    farewells: Mutex<HashMap<usize, Deadline>>,
     #[cfg(target_os = "linux")]
     bell_fd: std::os::fd::OwnedFd,
 }
-
-/// How long the last messages of a rank may be under way after it has said that it leaves: its
-/// word takes another way than they do, and can be faster.
-const LAST_WORDS: Duration = Duration::from_millis(400);
 
 impl Wiring {
     /// Prepares the links of `channel`.
@@ -112,16 +106,15 @@ impl Wiring {
             Some(bytes) => Geometry::new(bytes)?,
             None => Geometry::for_local_ranks(local),
         };
-        let farewells = Mutex::default();
         #[cfg(target_os = "linux")]
         {
             let (bell, bell_fd) = Doorbell::shared()?;
-            Ok(Self { control, state, options, channel, geometry, bell, farewells, bell_fd })
+            Ok(Self { control, state, options, channel, geometry, bell, bell_fd })
         }
         #[cfg(not(target_os = "linux"))]
         {
             let bell = Doorbell::local()?;
-            Ok(Self { control, state, options, channel, geometry, bell, farewells })
+            Ok(Self { control, state, options, channel, geometry, bell })
         }
     }
 
@@ -323,11 +316,7 @@ impl Wiring {
 
     /// Whether `peer` has left the group in order, and nothing of it can be under way any more.
     pub(super) fn has_left(&self, peer: usize) -> bool {
-        if !self.control.left(self.state.id, peer) {
-            return false;
-        }
-        let mut farewells = lock(&self.farewells);
-        farewells.entry(peer).or_insert_with(|| Deadline::after(LAST_WORDS)).passed()
+        self.control.left(self.state.id, peer)
     }
 
     /// What the ranks are doing.
