@@ -30,7 +30,7 @@ impl Patience {
     pub(super) fn for_ranks(local_ranks: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         if local_ranks <= cores {
-            let (spin, yielding) = (Duration::from_micros(60), Duration::from_micros(500));
+            let (spin, yielding) = (Duration::from_micros(20), Duration::from_micros(500));
             return Self { looks: 200, spin, yielding };
         }
         // The rank waited for may need this very core.
