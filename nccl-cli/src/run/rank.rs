@@ -152,7 +152,8 @@ impl Rank {
         stream: Stream,
         log: Option<std::fs::File>,
     ) -> io::Result<()> {
-        let tag = if shared.plan.tag { format!("[rank {}] ", self.rank) } else { String::new() };
+        let tagged = shared.plan.tag && !(stream == Stream::Out && shared.plan.bare_stdout);
+        let tag = if tagged { format!("[rank {}] ", self.rank) } else { String::new() };
         let printer = if stream == Stream::Out { &shared.out } else { &shared.err };
         let sink = Sink {
             tag,
