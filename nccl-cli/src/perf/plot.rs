@@ -21,7 +21,7 @@ const LEGEND_COLUMNS: usize = 5;
 /// Readable on white and on black.
 const COLORS: [&str; 10] = [
     "#3b82f6", "#e8590c", "#2f9e44", "#d6336c", "#9c5ff0", "#0ca3a3", "#b58900", "#868e96",
-    "#c2410c", "#4f6bed",
+    "#84a816", "#4f6bed",
 ];
 
 const STYLE: &str = "\
@@ -117,6 +117,9 @@ fn series(rows: &[Row]) -> Vec<Series> {
             Some(one) => one.points.push(point),
             None => all.push(Series { name, points: vec![point] }),
         }
+    }
+    for one in &mut all {
+        one.points.sort_by(|a, b| a[0].total_cmp(&b[0]));
     }
     all
 }

@@ -173,7 +173,7 @@ impl Report {
     /// # Errors
     /// What cannot be written.
     pub(crate) fn end(mut self, failure: Option<&str>) -> Result<(), Failure> {
-        if self.table && self.world.is_some() {
+        if self.table {
             print(&table::footer(&self.total, self.rows.is_empty(), failure))?;
         }
         if let Some(mut json) = self.json.take() {

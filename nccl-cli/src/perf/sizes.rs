@@ -89,7 +89,7 @@ pub(crate) fn show(bytes: usize) -> String {
     for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
         if bytes >> shift > 0 {
             let whole = bytes >> shift;
-            let tenths = (bytes - (whole << shift)) * 10 >> shift;
+            let tenths = ((bytes - (whole << shift)) * 10) >> shift;
             let part = if tenths > 0 { format!(".{tenths}") } else { String::new() };
             return format!("{whole}{part} {unit}");
         }

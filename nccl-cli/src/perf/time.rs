@@ -107,7 +107,7 @@ fn warm_up(
     let least = if cell.bytes() >= 1 << 27 { 3 } else { 7 };
     // Without any warm-up nothing is known yet of how long one takes.
     let fits = if nanos[0] == u64::MAX { least } else { nanos_of(effort.budget) / nanos[0] };
-    Ok(effort.iters.unwrap_or(fits.clamp(least, MOST_ITERATIONS)))
+    Ok(effort.iters.unwrap_or_else(|| fits.clamp(least, MOST_ITERATIONS)))
 }
 
 /// Iterations after which caches, pages and frequencies are as they stay.

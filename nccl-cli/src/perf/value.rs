@@ -192,7 +192,7 @@ mod tests {
     fn averages_of_integers_wrap_before_they_are_divided() {
         assert_eq!(i8::average(6, 20), 6);
         assert_eq!(i8::average(6, 40), -16 / 40, "240 is -16");
-        assert_eq!(i8::average(6, 25), (150 - 256) / 25);
+        assert_eq!(i8::average(6, 25), -106 / 25, "150 is -106");
         assert_eq!(u8::average(6, 300), 0, "1800 is 8");
         assert_eq!(f64::average(6, 300), 6.0);
     }
