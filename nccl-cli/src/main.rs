@@ -1,5 +1,6 @@
-//! The command `nccl`: starts ranks, and later measures them.
+//! The command `nccl`: starts ranks and measures them.
 
+mod perf;
 mod run;
 mod signals;
 
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Starts N copies of a program as the ranks of one world
     Run(run::Args),
+    /// Measures and checks every collective, as nccl-tests does
+    Perf(Box<perf::Args>),
 }
 
 fn main() -> ExitCode {
@@ -29,5 +32,6 @@ fn main() -> ExitCode {
     }
     match Cli::parse().command {
         Command::Run(args) => run::main(args),
+        Command::Perf(args) => perf::main(&args),
     }
 }

@@ -20,6 +20,7 @@ use crate::run::rank::Rank;
 use crate::run::rank::Shared;
 use crate::run::report;
 use crate::run::report::First;
+use crate::run::report::Outcome;
 use crate::signals;
 
 /// How long a rank's last words may come after its end, before the report is printed.
@@ -118,13 +119,32 @@ impl<'a> Attempt<'a> {
                 self.on_event(event);
             }
         }
-        self.report_failure();
-        self.report_endings();
+        if !self.is_verdict() {
+            self.report_failure();
+            self.report_endings();
+        }
         let end = self.end();
         for rank in self.ranks {
             rank.reap();
         }
         end
+    }
+
+    /// Whether all ranks ended with the code that is a result.
+    fn is_verdict(&self) -> bool {
+        self.ranks.iter().all(|rank| self.gave_verdict(rank))
+    }
+
+    fn gave_verdict(&self, rank: &Rank) -> bool {
+        let code = self.shared.plan.verdict.map(i32::from).map(Outcome::Code);
+        code.is_some() && rank.ended.as_ref().map(|(outcome, _)| outcome) == code.as_ref()
+    }
+
+    /// When the report on a failure is due; one that may be a result waits for the other ranks.
+    fn report_by(&self) -> Option<Instant> {
+        let failure = self.failure.as_ref().filter(|failure| !failure.reported)?;
+        let waits = self.ranks.get(failure.index).is_some_and(|rank| self.gave_verdict(rank));
+        (!waits).then_some(failure.report_by)
     }
 
     fn end(&self) -> End {
@@ -282,7 +302,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let report = self.failure.as_ref().filter(|one| !one.reported).map(|one| one.report_by);
+        let report = self.report_by();
         let phase = match self.phase {
             _ if self.all_ended() => self.drain.until,
             Phase::Running => self.deadline,
@@ -296,7 +316,7 @@ impl<'a> Attempt<'a> {
     fn failure_is_due(&self, now: Instant) -> bool {
         self.failure.as_ref().is_some_and(|failure| {
             let closed = self.ranks.get(failure.index).is_none_or(|rank| rank.open_streams == 0);
-            !failure.reported && (closed || now >= failure.report_by)
+            self.report_by().is_some_and(|report_by| closed || now >= report_by)
         })
     }
 

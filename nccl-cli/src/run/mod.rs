@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::run::plan::Plan;
+use crate::run::rank::StartError;
 
 /// The launcher itself could not do its work.
 const CODE_LAUNCHER: u8 = 125;
@@ -151,13 +152,27 @@ pub(crate) fn main(args: Args) -> ExitCode {
     }
 }
 
+/// Starts this program again as the ranks of one world on this host, with other arguments; the
+/// exit code. If all ranks exit with `verdict`, that is a result like success.
+///
+/// Must run on the main thread, as [`supervise::run`].
+///
+/// # Errors
+/// This program cannot be found or started.
+pub(crate) fn again(nproc: u32, args: &[OsString], verdict: u8) -> Result<u8, StartError> {
+    let program = std::env::current_exe()
+        .map_err(|why| StartError::own(format!("cannot find this program's file: {why}")))?;
+    let plan = Plan::of_ranks(nproc, program.into_os_string(), args.to_vec(), Some(verdict));
+    supervise::run(&plan)
+}
+
 fn fail(problem: &str, code: u8) -> ExitCode {
     eprintln!("nccl run: {problem}");
     ExitCode::from(code)
 }
 
 /// Reads `2`, `0.5`: seconds, more than none, less than what a clock can add.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     const MOST_SECONDS: f64 = 1e9;
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     if seconds > 0.0 && seconds <= MOST_SECONDS {

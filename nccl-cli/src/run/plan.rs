@@ -29,6 +29,10 @@ pub(crate) struct Plan {
     pub(crate) env: Vec<(String, String)>,
     /// Whether lines say their rank.
     pub(crate) tag: bool,
+    /// Whether lines on standard output never do.
+    pub(crate) bare_stdout: bool,
+    /// An exit code that all ranks give by agreement: a result, and no failure to report.
+    pub(crate) verdict: Option<u8>,
     /// Limit of the whole run.
     pub(crate) timeout: Option<Duration>,
     /// Time between a failure, SIGTERM and SIGKILL.
@@ -80,12 +84,41 @@ impl Plan {
             run_id,
             env: variables,
             tag: !args.no_tag_output,
+            bare_stdout: false,
+            verdict: None,
             timeout: args.timeout,
             grace: args.grace,
             max_restarts: args.max_restarts,
             log_dir: args.log_dir,
             example: args.example,
         })
+    }
+
+    /// Starts `nproc` ranks of `program` on this host; only rank 0 writes to standard output.
+    pub(crate) fn of_ranks(
+        nproc: u32,
+        program: OsString,
+        args: Vec<OsString>,
+        verdict: Option<u8>,
+    ) -> Self {
+        // Whoever told us to start ranks here meant us, not them.
+        let launcher = ("NCCL_RS_LAUNCHER".to_owned(), "plain".to_owned());
+        Self {
+            program,
+            args,
+            world: World { nproc, nnodes: 1, node_rank: 0 },
+            endpoint: None,
+            run_id: random_hex(),
+            env: vec![launcher],
+            tag: true,
+            bare_stdout: true,
+            verdict,
+            timeout: None,
+            grace: Duration::from_secs(5),
+            max_restarts: 0,
+            log_dir: None,
+            example: None,
+        }
     }
 
     /// Builds the example where one is asked for.

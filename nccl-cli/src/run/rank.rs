@@ -155,7 +155,8 @@ impl Rank {
         stream: Stream,
         log: Option<std::fs::File>,
     ) -> io::Result<()> {
-        let tag = if shared.plan.tag { format!("[rank {}] ", self.rank) } else { String::new() };
+        let tagged = shared.plan.tag && !(stream == Stream::Out && shared.plan.bare_stdout);
+        let tag = if tagged { format!("[rank {}] ", self.rank) } else { String::new() };
         let (printer, tail) = match stream {
             Stream::Out => (&shared.out, &self.out),
             Stream::Err => (&shared.err, &self.err),
