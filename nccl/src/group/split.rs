@@ -89,7 +89,8 @@ impl ProcessGroup {
         if !other.is_empty() {
             let others = rank::list(&other);
             let problem = format!(
-                "rank {} has the list [{}], but another one have: {others}",
+                "rank {} gave the list [{}], but not so the ranks {others}; give the same list on \
+                 all ranks of the group",
                 self.rank(),
                 rank::list(ranks)
             );
