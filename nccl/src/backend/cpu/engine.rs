@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::failing;
+use super::failing::Leaving;
 use super::fold::FoldRun;
 use super::fold::Source;
 use super::fold::fold_local;
@@ -44,6 +45,7 @@ pub(super) struct Engine {
     pub(super) mesh: Mesh,
     state: Arc<GroupState>,
     transfers: Vec<Transfer>,
+    leaving: Leaving,
     acc: Vec<u8>,
     scratch: Vec<u64>,
 }
@@ -55,7 +57,9 @@ unsafe impl Send for Engine {}
 impl Engine {
     /// An engine over `mesh`.
     pub(super) fn new(mesh: Mesh, state: Arc<GroupState>) -> Self {
-        Self { mesh, state, transfers: Vec::new(), acc: Vec::new(), scratch: Vec::new() }
+        let leaving = Leaving::default();
+        let (transfers, acc, scratch) = (Vec::new(), Vec::new(), Vec::new());
+        Self { mesh, state, transfers, leaving, acc, scratch }
     }
 
     /// Runs `schedule` to its end, or to the group's.
@@ -132,6 +136,7 @@ impl Engine {
             }
             if moved {
                 waiter.reset(self.mesh.bell());
+                self.leaving.moved();
             } else if self.mesh.wait(&mut waiter, &self.transfers) == Next::Check {
                 self.check(&job.desc, deadline)?;
             }
@@ -165,7 +170,7 @@ impl Engine {
         let mut peers = Vec::new();
         let open = self.transfers.iter().filter(|transfer| !transfer.is_done());
         open.for_each(|transfer| transfer.waits_for(&mut peers));
-        failing::left(&self.state, &self.mesh, desc, &peers)
+        failing::left(&self.state, &self.mesh, desc, &peers, &self.leaving)
     }
 
     /// Makes the links that a step needs and that are not there yet.
@@ -187,7 +192,8 @@ impl Engine {
         if peers.is_empty() {
             return Ok(());
         }
-        let state = &self.state;
+        let (state, leaving) = (&self.state, &self.leaving);
+        leaving.moved();
         let check = |mesh: &Mesh, peers: &[usize]| {
             if state.has_failed() {
                 return Err(failing::failed(state, &job.desc));
@@ -195,7 +201,7 @@ impl Engine {
             if deadline.passed() {
                 return Err(failing::timeout(state, mesh, &job.desc, deadline));
             }
-            failing::left(state, mesh, &job.desc, peers)
+            failing::left(state, mesh, &job.desc, peers, leaving)
         };
         let connected = self.mesh.connect(&peers, deadline, &check);
         connected.map_err(|why| failing::unconnected(&self.state, &self.mesh, &job.desc, why))
