@@ -73,9 +73,9 @@ fn act(group: &ProcessGroup, words: &[&str]) -> Result<(), nccl::Error> {
             group.barrier()
         }
         ["split"] => loop {
-            let half = group.split(Some(u32::try_from(group.rank() % 2).unwrap_or(0)), 0)?;
-            if let Some(half) = half {
-                half.barrier()?;
+            // One group of all: in a part without the victim nobody would be missing.
+            if let Some(again) = group.split(Some(0), 0)? {
+                again.barrier()?;
             }
             say("up");
         },
@@ -119,11 +119,12 @@ fn forever(group: &ProcessGroup, kind: &str, count: usize) -> Result<(), nccl::E
 /// Calls one after the other, each outcome a line; then whether a sibling and the store work.
 fn run_calls(group: &ProcessGroup, calls: &str) -> Result<(), nccl::Error> {
     let sibling = group.split(Some(0), 0)?;
-    if let Some(sibling) = &sibling {
-        sibling.barrier()?;
-    }
-    let begun = Instant::now();
     for call in calls.split(" / ") {
+        // Everybody is done with what came before: an error cannot reach a rank earlier.
+        if let Some(sibling) = &sibling {
+            sibling.barrier()?;
+        }
+        let begun = Instant::now();
         let outcome = match call.strip_prefix("sleep ") {
             Some(ms) => {
                 std::thread::sleep(Duration::from_millis(ms.parse().unwrap_or(0)));

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::failing;
+use super::failing::Leaving;
 use super::fold::FoldRun;
 use super::fold::Lists;
 use super::fold::Source;
@@ -45,6 +46,7 @@ pub(super) struct Engine {
     pub(super) mesh: Mesh,
     state: Arc<GroupState>,
     transfers: Vec<Transfer>,
+    leaving: Leaving,
     acc: Vec<u8>,
     scratch: Vec<u64>,
     lists: Lists,
@@ -63,6 +65,7 @@ impl Engine {
             mesh,
             state,
             transfers: Vec::new(),
+            leaving: Leaving::default(),
             acc: Vec::new(),
             scratch: Vec::new(),
             lists: Lists::default(),
@@ -149,6 +152,7 @@ impl Engine {
             }
             if moved {
                 waiter.reset(self.mesh.bell());
+                self.leaving.moved();
             } else if self.mesh.wait(&mut waiter, &self.transfers) == Next::Check {
                 self.check(&job.desc, deadline)?;
             }
@@ -197,7 +201,7 @@ impl Engine {
         let mut peers = Vec::new();
         let open = self.transfers.iter().filter(|transfer| !transfer.is_done());
         open.for_each(|transfer| transfer.waits_for(&mut peers));
-        failing::left(&self.state, &self.mesh, desc, &peers)
+        failing::left(&self.state, &self.mesh, desc, &peers, &self.leaving)
     }
 
     /// Makes the links that a step needs and that are not there yet.
@@ -219,7 +223,8 @@ impl Engine {
         if peers.is_empty() {
             return Ok(());
         }
-        let state = &self.state;
+        let (state, leaving) = (&self.state, &self.leaving);
+        leaving.moved();
         let check = |mesh: &Mesh, peers: &[usize]| {
             if state.has_failed() {
                 return Err(failing::failed(state, &job.desc));
@@ -227,7 +232,7 @@ impl Engine {
             if deadline.passed() {
                 return Err(failing::timeout(state, mesh, &job.desc, deadline));
             }
-            failing::left(state, mesh, &job.desc, peers)
+            failing::left(state, mesh, &job.desc, peers, leaving)
         };
         let connected = self.mesh.connect(&peers, deadline, &check);
         connected.map_err(|why| failing::unconnected(&self.state, &self.mesh, &job.desc, why))

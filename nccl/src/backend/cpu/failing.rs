@@ -1,6 +1,8 @@
 //! From trouble to an error that every rank of the group gets.
 
+use std::cell::Cell;
 use std::time::Duration;
+use std::time::Instant;
 
 use super::mesh::Mesh;
 use super::mesh::Unconnected;
@@ -17,6 +19,8 @@ use crate::transport::LinkError;
 
 /// How long a broken connection waits for the control plane to say that its rank is dead.
 const VERDICT_TIME: Duration = Duration::from_millis(400);
+/// How long a message of a rank that has left may be on its way.
+const LEAVING_TIME: Duration = Duration::from_millis(300);
 /// How long a timeout asks the others what they are doing.
 const ASK_TIME: Duration = Duration::from_millis(700);
 
@@ -94,19 +98,44 @@ pub(super) fn unconnected(
     }
 }
 
-fn lost(mesh: &Mesh, peer: usize, why: String) -> Failure {
-    let (host, pid) = mesh.host_and_pid(peer);
-    Failure::PeerLost { rank: peer, host, pid, why }
+/// Since when somebody waited for is known to have left, while nothing moves: what it sent before
+/// may take another way than the news that it left, and come later.
+#[derive(Debug, Default)]
+pub(super) struct Leaving(Cell<Option<Instant>>);
+
+impl Leaving {
+    /// Something moved.
+    pub(super) fn moved(&self) {
+        self.0.set(None);
+    }
+
+    /// Whether what it sent before would be here by now.
+    pub(super) fn is_over(&self) -> bool {
+        let since = self.0.get().unwrap_or_else(Instant::now);
+        self.0.set(Some(since));
+        since.elapsed() >= LEAVING_TIME
+    }
+}
+
+/// What a group fails with when a rank that is waited for has left it in order.
+pub(super) fn leaver(rank: usize, (host, pid): (String, u32)) -> Failure {
+    let why = "left the group (finalized or dropped it)".to_owned();
+    Failure::PeerLost { rank, host, pid, why }
 }
 
 /// Fails if one of `peers` has left the group in order, and so will never answer.
-pub(super) fn left(state: &GroupState, mesh: &Mesh, desc: &OpDesc, peers: &[usize]) -> Result<()> {
+pub(super) fn left(
+    state: &GroupState,
+    mesh: &Mesh,
+    desc: &OpDesc,
+    peers: &[usize],
+    leaving: &Leaving,
+) -> Result<()> {
     match peers.iter().find(|peer| mesh.has_left(**peer)) {
-        None => Ok(()),
-        Some(peer) => {
-            let why = "left the group (finalized or dropped it)".to_owned();
-            Err(fail(state, mesh, desc, &lost(mesh, *peer, why)))
+        Some(peer) if leaving.is_over() => {
+            Err(fail(state, mesh, desc, &leaver(*peer, mesh.host_and_pid(*peer))))
         }
+        _ => Ok(()),
     }
 }
 

@@ -106,6 +106,7 @@ impl P2pEngine {
                         return Ok(Some(peer));
                     }
                     if moved {
+                        pairs.leaving.moved();
                         waiter.reset(bell);
                         continue;
                     }
@@ -148,12 +149,10 @@ impl P2pEngine {
         }
         // From any source: an error only once nobody is left who could send.
         let gone = peers.iter().all(|peer| *peer != self.state.rank && pairs.has_left(*peer));
-        if peers.is_empty() || !gone {
+        if peers.is_empty() || !gone || !pairs.leaving.is_over() {
             return Ok(());
         }
-        let (host, pid) = pairs.host_and_pid(peers[0]);
-        let why = "left the group (finalized or dropped it)".to_owned();
-        let failure = Failure::PeerLost { rank: peers[0], host, pid, why };
+        let failure = failing::leaver(peers[0], pairs.host_and_pid(peers[0]));
         Err(self.fail(pairs, &desc, failure))
     }
 

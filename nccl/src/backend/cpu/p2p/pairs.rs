@@ -10,6 +10,7 @@ use rustix::event::PollFlags;
 use rustix::event::Timespec;
 
 use super::super::failing;
+use super::super::failing::Leaving;
 use super::super::transfer::Trouble;
 use super::super::wiring::Pending;
 use super::super::wiring::Role;
@@ -90,6 +91,7 @@ pub(super) struct Pairs {
     next_ticket: u64,
     /// Tickets that are done and not told yet, with the peer; few, so a list.
     done: Vec<(u64, usize)>,
+    pub(super) leaving: Leaving,
 }
 
 // SAFETY: the addresses are those of messages whose owners vouch for the memory until the ticket is
@@ -111,8 +113,8 @@ impl Pairs {
             stash: VecDeque::new(),
         };
         let pairs = (0..world_size).map(pair).collect();
-        let (from_any, done) = (VecDeque::new(), Vec::new());
-        Self { me, wiring, pairs, from_any, next_ticket: 0, done }
+        let (from_any, done, leaving) = Default::default();
+        Self { me, wiring, pairs, from_any, next_ticket: 0, done, leaving }
     }
 
     /// # Safety
