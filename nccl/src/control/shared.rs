@@ -1,8 +1,8 @@
 //! What the control thread and the calls of a rank share.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::collections::VecDeque;
-use std::collections::hash_map::Entry;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
-use std::time::Instant;
 
 use super::inbox::Inbox;
 use super::questions::Questions;
@@ -27,9 +26,6 @@ use crate::wire::control::Message;
 const EARLY_FAILURES: usize = 1024;
 /// How many leavings of single groups are remembered.
 const LEAVINGS: usize = 64 << 10;
-/// How long a rank that has left may still be heard. What it sent last goes through other
-/// connections than its goodbye, and whoever waits for that may see the goodbye first.
-const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Whether a rank of the world is still there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,9 +66,8 @@ struct Book {
     groups: HashMap<u64, Arc<GroupState>>,
     early: VecDeque<(u64, Failure)>,
     states: Vec<PeerState>,
-    left: HashMap<(u64, usize), Instant>,
+    left: HashSet<(u64, usize)>,
     left_order: VecDeque<(u64, usize)>,
-    left_world: HashMap<usize, Instant>,
 }
 
 /// Everything that both sides see.
@@ -112,9 +107,8 @@ impl Shared {
                 groups: HashMap::new(),
                 early: VecDeque::new(),
                 states,
-                left: HashMap::new(),
+                left: HashSet::new(),
                 left_order: VecDeque::new(),
-                left_world: HashMap::new(),
             }),
             commands: Mutex::new(commands),
             ended: Condvar::new(),
@@ -189,7 +183,7 @@ impl Shared {
     pub(super) fn unregister(&self, id: u64) {
         let mut book = lock(&self.book);
         book.groups.remove(&id);
-        book.left.retain(|(group, _), _| *group != id);
+        book.left.retain(|(group, _)| *group != id);
         book.left_order.retain(|(group, _)| *group != id);
         drop(book);
         self.inbox.forget(id);
@@ -230,13 +224,13 @@ impl Shared {
         lock(&self.book).states.get(world_rank).cloned().unwrap_or_else(lost)
     }
 
-    /// Whether a rank of a group has left that group, or the world, a while ago.
+    /// Whether a rank of a group has left that group, or the world.
     pub(super) fn left(&self, id: u64, group_rank: usize) -> bool {
         let book = lock(&self.book);
         let world_rank = book.groups.get(&id).and_then(|group| group.members.get(group_rank));
         world_rank.is_some_and(|world_rank| {
-            let when = [book.left.get(&(id, *world_rank)), book.left_world.get(world_rank)];
-            when.into_iter().flatten().any(|when| when.elapsed() >= LAST_WORDS)
+            book.left.contains(&(id, *world_rank))
+                || book.states.get(*world_rank) == Some(&PeerState::Left)
         })
     }
 
@@ -273,14 +267,10 @@ impl Shared {
         let mut book = lock(&self.book);
         let Some(state) = book.states.get_mut(world_rank) else { return };
         match group {
-            None if *state == PeerState::Alive => {
-                *state = PeerState::Left;
-                book.left_world.insert(world_rank, Instant::now());
-            }
+            None if *state == PeerState::Alive => *state = PeerState::Left,
             None => {}
             Some(id) => {
-                if let Entry::Vacant(place) = book.left.entry((id, world_rank)) {
-                    place.insert(Instant::now());
+                if book.left.insert((id, world_rank)) {
                     book.left_order.push_back((id, world_rank));
                 }
                 if book.left_order.len() > LEAVINGS
