@@ -31,8 +31,12 @@ impl Queue {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// Puts a job behind those that wait.
-    pub(super) fn push(&self, job: impl FnOnce() + Send + 'static) -> Result<()> {
+    /// Puts a job behind those that wait. What it returns tells whoever waits for it, and is called
+    /// once the job no longer counts: who has heard may end the group at once.
+    pub(super) fn push<End: FnOnce()>(
+        &self,
+        job: impl FnOnce() -> End + Send + 'static,
+    ) -> Result<()> {
         let mut sender = lock(&self.sender);
         let sender = match &*sender {
             Some(sender) => sender,
@@ -41,8 +45,9 @@ impl Queue {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let waiting = self.waiting.clone();
         let job = move || {
-            job();
+            let end = job();
             waiting.fetch_sub(1, Ordering::AcqRel);
+            end();
         };
         if sender.send(Box::new(job)).is_err() {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -62,5 +67,23 @@ fn start() -> Result<Sender<Job>> {
     match thread {
         Ok(_detached) => Ok(sender),
         Err(source) => Err(Error::system("cannot start the thread of asynchronous work", source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn who_has_heard_of_the_last_end_sees_an_idle_queue() {
+        let queue = Queue::new();
+        for turn in 0..2000 {
+            let (tell, heard) = channel();
+            queue.push(move || move || tell.send(turn).unwrap()).unwrap();
+            assert_eq!(heard.recv(), Ok(turn));
+            assert!(!queue.is_busy(), "turn {turn}");
+        }
     }
 }

@@ -157,7 +157,8 @@ impl<'scope> Scope<'scope, '_> {
             let call = call;
             // SAFETY: the buffers are borrowed for 'scope, which outlives the operation: the scope
             // only ends once `WaitAtEnd` has seen the outcome of everything in `open`.
-            end.finish(unsafe { backend.collective(&call, timeout) });
+            let outcome = unsafe { backend.collective(&call, timeout) };
+            move || end.finish(outcome)
         })?;
         lock(&self.open).push(shared);
         Ok(())

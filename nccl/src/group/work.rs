@@ -221,7 +221,7 @@ impl ProcessGroup {
             // SAFETY: the buffer is owned by `end`, a local of this closure, and so stays where it
             // is, untouched by others, until this returns; `count` has checked its length.
             let outcome = unsafe { backend.collective(&call, timeout) };
-            end(outcome);
+            move || end(outcome)
         })
     }
 
@@ -237,7 +237,8 @@ impl ProcessGroup {
             let whole = call;
             let call = Call { send_counts, recv_counts, ..whole };
             // SAFETY: whoever called borrows the buffers until the outcome below was taken.
-            end.finish(unsafe { backend.collective(&call, timeout) });
+            let outcome = unsafe { backend.collective(&call, timeout) };
+            move || end.finish(outcome)
         })?;
         shared.take()
     }
