@@ -112,6 +112,7 @@ impl fmt::Display for DataType {
 
 mod sealed {
     /// No type outside this crate is an element.
+    #[expect(unnameable_types, reason = "so that nobody can implement it")]
     pub trait Sealed {}
 }
 

@@ -95,7 +95,7 @@ pub enum Error {
     Protocol { at: At, reporter: usize, rank: usize, what: String },
     /// The group failed before; the first cause is inside.
     #[error("group {group:?} is no longer usable since it failed: {cause}")]
-    Poisoned { group: String, cause: Box<Error> },
+    Poisoned { group: String, cause: Box<Self> },
 
     // ---- store ----
     /// Keys did not appear before the deadline.

@@ -7,9 +7,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Condvar;
 use std::sync::Mutex;
+#[cfg(test)]
 use std::sync::PoisonError;
+#[cfg(test)]
 use std::time::Duration;
 
+#[cfg(test)]
 use crate::clock::Deadline;
 use crate::trace::lock;
 use crate::wire::MeshHello;
@@ -95,6 +98,7 @@ impl Inbox {
     }
 
     /// Fetches the connection `key`, waiting for it at most `timeout`.
+    #[cfg(test)]
     pub(super) fn wait_for(&self, key: &LinkKey, timeout: Duration) -> Option<Accepted> {
         let deadline = Deadline::after(timeout);
         let mut waiting = lock(&self.waiting);

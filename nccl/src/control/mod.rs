@@ -121,6 +121,7 @@ impl Control {
     }
 
     /// Fetches a data connection, waiting for it at most `timeout`.
+    #[cfg(test)]
     pub(crate) fn wait_for(&self, key: &LinkKey, timeout: Duration) -> Option<Accepted> {
         self.shared.inbox.wait_for(key, timeout)
     }

@@ -168,7 +168,7 @@ impl Builder {
     /// Settings that are wrong or contradict each other, at once; ranks that do not come, at the
     /// deadline, by number.
     pub fn build(self) -> Result<ProcessGroup> {
-        let env = self.env.clone().unwrap_or_else(|| Env::process());
+        let env = self.env.clone().unwrap_or_else(Env::process);
         let mut settings = Settings::from_env(&env)?;
         let [level, subsys, file] = ["NCCL_DEBUG", "NCCL_DEBUG_SUBSYS", "NCCL_DEBUG_FILE"];
         debug::init(env.get(level)?, env.get(subsys)?, env.get(file)?);
@@ -286,9 +286,8 @@ fn at_place(member: Member, method: &InitMethod, env: &Env) -> Result<Launch> {
             } else {
                 format!("tcp://{host}:{port}")
             };
-            let at = match InitMethod::parse(&text)? {
-                InitMethod::Tcp { at, .. } => at,
-                _ => return Err(Error::env("MASTER_ADDR", host, "is no address")),
+            let InitMethod::Tcp { at, .. } = InitMethod::parse(&text)? else {
+                return Err(Error::env("MASTER_ADDR", host, "is no address"));
             };
             Rendezvous::Tcp { at, server: Server::Rank0 }
         }

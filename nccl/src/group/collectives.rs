@@ -46,8 +46,9 @@ impl ProcessGroup {
     /// # Errors
     /// As [`ProcessGroup::all_reduce`].
     pub fn all_reduce_in_place<T: Element>(&self, buf: &mut [T], op: ReduceOp) -> Result<()> {
+        let count = count::all_reduce_in_place(buf.len())?;
         count::check_op("all_reduce", op, T::DTYPE)?;
-        let call = self.call::<T>(Kind::AllReduce, buf.len()).reducing(op).in_place(buf);
+        let call = self.call::<T>(Kind::AllReduce, count).reducing(op).in_place(buf);
         self.blocking(&call)
     }
 

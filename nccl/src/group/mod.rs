@@ -129,7 +129,6 @@ impl ProcessGroup {
     }
 
     /// Says everything explicitly.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::new()
     }

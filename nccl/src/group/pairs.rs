@@ -147,14 +147,11 @@ impl ProcessGroup {
         let shared = Shared::new();
         let end = shared.clone();
         let finish = move |outcome: Result<usize>| end.finish(outcome.map(|_| held.give_back()));
-        for ticket in tickets {
-            return self
-                .inner
-                .driver
-                .drive(ticket, self.timeout, finish)
-                .map(|()| Work::of(shared));
-        }
-        Err(Error::Usage { op: "send or recv", problem: "the backend took no message".to_owned() })
+        let Some(ticket) = tickets.first() else {
+            let problem = "the backend took no message".to_owned();
+            return Err(Error::Usage { op: "send or recv", problem });
+        };
+        self.inner.driver.drive(*ticket, self.timeout, finish).map(|()| Work::of(shared))
     }
 
     pub(super) fn sending<T: Element>(&self, buf: &[T], peer: usize, tag: u32) -> Result<P2p> {

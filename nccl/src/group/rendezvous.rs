@@ -171,7 +171,9 @@ fn by_pmi(launch: &Launch, env: &Env, one_host: bool, settings: &Settings) -> Re
     let timeout = settings.timeouts.init;
     if launch.rank == 0 {
         let address = if one_host { LOOPBACK } else { own_address(settings, None)? };
-        let server = TcpStoreServer::bind(SocketAddr::new(address, 0))?;
+        // The launcher tells one address per process: a second world listens there again.
+        let again = pmi::published().and_then(|told| told.parse().ok());
+        let server = TcpStoreServer::bind(again.unwrap_or_else(|| SocketAddr::new(address, 0)))?;
         let at = server.local_addr();
         pmi::exchange_rank0_addr(env, 0, Some(&at.to_string()), timeout)?;
         return connected(at, Some(server), settings);

@@ -20,7 +20,8 @@ mod all_gather;
 mod all_reduce;
 mod all_to_all;
 mod broadcast;
-pub(crate) mod cost;
+#[cfg(test)]
+mod cost;
 mod index;
 #[cfg(test)]
 mod interpret;

@@ -8,6 +8,7 @@ use super::mesh::Mesh;
 use super::mesh::Unconnected;
 use super::transfer::Trouble;
 use crate::clock::Deadline;
+use crate::debug;
 use crate::desc::OpDesc;
 use crate::error::Absent;
 use crate::error::At;
@@ -35,7 +36,9 @@ pub(super) fn failed(state: &GroupState, desc: &OpDesc) -> Error {
 /// Tells everyone, and returns what this rank returns.
 fn fail(state: &GroupState, mesh: &Mesh, desc: &OpDesc, failure: &Failure) -> Error {
     mesh.fail(state, failure);
-    failed(state, desc)
+    let error = failed(state, desc);
+    debug::warning!(0, "{error}");
+    error
 }
 
 /// What a step's trouble means: the error of this rank, told to the others.

@@ -36,6 +36,8 @@ use crate::wire::Peer;
 
 #[cfg(target_os = "linux")]
 mod shm;
+#[cfg(target_os = "linux")]
+use shm::Dialed;
 
 /// `MeshHello::kind` of the two ways between processes.
 const KIND_TCP: u8 = 1;
@@ -53,15 +55,13 @@ pub(super) enum Role {
 
 /// A link that is being made.
 pub(super) enum Pending {
-    /// A group of one has no links.
-    Never,
     /// Waits for the other thread.
     Local(LocalKey),
     /// Waits to be connected to; the lanes that have come.
     Accept { peer: usize, lanes: Vec<TcpStream> },
     /// Waits for the answer of the other process.
     #[cfg(target_os = "linux")]
-    Shm(Box<shm::Dialed>),
+    Shm(Box<Dialed>),
     /// Is there.
     Ready(Option<Box<dyn Link>>),
 }
@@ -69,7 +69,6 @@ pub(super) enum Pending {
 impl fmt::Debug for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Never => "Never",
             Self::Local(_) => "Local",
             Self::Accept { .. } => "Accept",
             #[cfg(target_os = "linux")]
@@ -236,7 +235,6 @@ impl Wiring {
 
     fn advance(&self, pending: &mut Pending) -> Result<Option<Box<dyn Link>>> {
         match pending {
-            Pending::Never => Ok(None),
             Pending::Ready(link) => Ok(link.take()),
             Pending::Local(key) => Ok(self.poll_local(key)),
             #[cfg(target_os = "linux")]
@@ -296,16 +294,8 @@ impl Wiring {
     }
 
     fn hello(&self, other: &Peer, lane: u16, lanes: u16, kind: u8) -> MeshHello {
-        MeshHello {
-            token: self.control.token(),
-            group: self.state.id,
-            from: self.control.member().rank,
-            to: other.rank,
-            channel: self.channel,
-            lane,
-            lanes,
-            kind,
-        }
+        let (group, channel) = (self.state.id, self.channel);
+        MeshHello { group, channel, lane, lanes, kind, ..self.control.hello(other.rank) }
     }
 
     fn lost(&self, rank: usize, why: &str) -> Error {

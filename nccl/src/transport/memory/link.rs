@@ -37,6 +37,10 @@ const INLINE: u32 = 0;
 const SLOT: u32 = 1;
 const REMOTE: u32 = 2;
 
+/// The number of the last cell.
+#[expect(clippy::cast_possible_truncation, reason = "there are eight")]
+const LAST_CELL: u32 = CELLS as u32 - 1;
+
 /// Most that one piece read from a peer's memory has; it should still be in the cache when the
 /// reduction comes to it.
 const PIECE_BYTES: usize = 128 << 10;
@@ -288,7 +292,7 @@ impl MemoryLink {
     /// Whether every cell is taken: only then can the sender be waiting for one. It published the
     /// last one long before it would sleep, so this cannot miss it.
     fn is_full(&self) -> bool {
-        let last = self.rx_frame.wrapping_add(CELLS as u32 - 1);
+        let last = self.rx_frame.wrapping_add(LAST_CELL);
         self.rx.cell(last).turn.load(Ordering::Relaxed) == last.wrapping_add(1)
     }
 

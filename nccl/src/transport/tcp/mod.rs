@@ -13,7 +13,6 @@ use std::net::Shutdown;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
 use crate::transport::Head;
 use crate::transport::Link;
@@ -62,17 +61,6 @@ impl TcpLink {
             waiter: if lanes.len() > 1 { Some(wait::Waiter::new(&lanes)?) } else { None },
             lanes,
         })
-    }
-
-    /// Lets the kernel give the peer up if it takes nothing for `patience`.
-    ///
-    /// A peer that lives but is late to an operation takes nothing either, so this is at least
-    /// the operation timeout; a dead host is noticed earlier by heartbeats.
-    ///
-    /// # Errors
-    /// When the kernel refuses the option.
-    pub(crate) fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        self.lanes.iter().try_for_each(|lane| socket::set_patience(lane, patience))
     }
 
     fn check(&self) -> Result<(), LinkError> {

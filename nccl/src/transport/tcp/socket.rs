@@ -33,24 +33,6 @@ pub(super) fn prepare(lane: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the kernel end the connection once sent bytes found no taker for `patience`.
-///
-/// Linux counts a peer that lives but does not read, too: once its buffers are full, its
-/// acknowledgements do not help (measured, 6.18). So `patience` is the longest a rank may come
-/// late to an operation, not the time in which a dead peer is to be noticed.
-pub(super) fn set_patience(lane: &TcpStream, patience: Duration) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        // 0 would mean the kernel's own patience, about 15 minutes.
-        let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX).max(1);
-        // The kernel keeps it in an int.
-        sockopt::set_tcp_user_timeout(lane, millis.min(i32::MAX.unsigned_abs()))?;
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (lane, patience);
-    Ok(())
-}
-
 /// Sends what the kernel takes of `parts`: how many bytes, 0 if it takes none now.
 pub(super) fn send(lane: &TcpStream, parts: &[IoSlice<'_>]) -> Result<usize, LinkError> {
     loop {

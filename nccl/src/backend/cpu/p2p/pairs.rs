@@ -202,15 +202,17 @@ impl Pairs {
     fn receive(&mut self, peer: usize) -> Step<bool> {
         let mut moved = false;
         loop {
-            if self.from_stash(peer)? {
+            if self.unstash(peer)? {
                 moved = true;
                 continue;
             }
             let pair = &self.pairs[peer];
             let wanted = pair.receiving.front().or_else(|| self.from_any.front());
             let idle = matches!(pair.arriving, Arriving::Nothing);
-            let Some(desc) = wanted.map(|op| op.desc).or((!idle).then(OpDesc::default)) else {
-                return Ok(moved);
+            let desc = match wanted {
+                Some(op) => op.desc,
+                None if !idle => OpDesc::default(),
+                None => return Ok(moved),
             };
             if peer == self.me || !self.connect(peer, Role::Accept, &desc)? {
                 return Ok(moved);
@@ -226,7 +228,7 @@ impl Pairs {
     }
 
     /// Gives a message that was kept aside to whoever now asks for it.
-    fn from_stash(&mut self, peer: usize) -> Step<bool> {
+    fn unstash(&mut self, peer: usize) -> Step<bool> {
         for at in 0..self.pairs[peer].stash.len() {
             let Some((head, _)) = self.pairs[peer].stash.get(at) else { continue };
             let head = *head;

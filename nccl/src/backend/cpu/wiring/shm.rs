@@ -1,8 +1,6 @@
 //! Shared memory between two processes: one makes and passes it, the other maps it and answers
 //! with its doorbell; both try whether they can read each other's memory.
 
-#![expect(unsafe_code, reason = "writes the probe lines of a shared region")]
-
 use std::io::IoSlice;
 use std::io::IoSliceMut;
 use std::os::fd::AsFd;
@@ -32,7 +30,7 @@ use crate::transport::memory::Side;
 use crate::wire::Peer;
 
 /// A region passed to another process that has not answered yet.
-pub(super) struct Dialed {
+pub(in crate::backend::cpu) struct Dialed {
     stream: UnixStream,
     region: Arc<Region>,
     probe: Probe,

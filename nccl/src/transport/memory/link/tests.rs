@@ -1,3 +1,5 @@
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "patterns of bytes")]
+
 use super::*;
 
 fn pair(read: RemoteRead, threshold_bytes: usize) -> (MemoryLink, MemoryLink) {
@@ -109,8 +111,8 @@ fn two_threads_exchange_many_messages_both_ways() {
                 let mut out = Outgoing::new(head(seq, bytes), data.as_ptr());
                 let (mut got, mut told) = (Vec::new(), false);
                 while !(out.is_done() && told && got.len() == bytes) {
-                    // SAFETY: `data` outlives the loop.
                     if !out.is_done() {
+                        // SAFETY: `data` outlives the loop.
                         unsafe { link.push(&mut out) }.unwrap();
                     }
                     if !told && let Some(seen) = link.head().unwrap() {
@@ -140,7 +142,7 @@ fn two_threads_exchange_many_messages_both_ways() {
 #[test]
 fn nonsense_in_the_region_is_an_error() {
     let (mut low, mut high) = pair(RemoteRead::No, 5000);
-    let data = vec![0; 100];
+    let data = [0; 100];
     let mut out = Outgoing::new(head(1, 100), data.as_ptr());
     // SAFETY: `data` lives until the end of the test.
     unsafe { low.push(&mut out) }.unwrap();

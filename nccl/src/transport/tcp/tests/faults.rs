@@ -248,24 +248,6 @@ fn the_number_of_sockets_is_checked() {
 }
 
 #[test]
-fn a_peer_that_takes_nothing_for_longer_than_the_patience_is_lost() {
-    let (mut link, _raw) = link_and_raw(1);
-    link.set_patience(Duration::from_millis(300)).unwrap();
-    let body = vec![5_u8; 64 << 20];
-    let mut out = Outgoing::new(head(0, body.len()), body.as_ptr());
-    let begun = Instant::now();
-    let error = loop {
-        // SAFETY: `body` outlives the link's use of it.
-        match unsafe { link.push(&mut out) } {
-            Err(error) => break error.to_string(),
-            Ok(_) => assert!(begun.elapsed() < LIMIT),
-        }
-        std::thread::yield_now();
-    };
-    assert!(error.starts_with("took nothing off the connection for too long"), "{error}");
-}
-
-#[test]
 fn a_link_leaves_other_traffic_of_its_sockets_alone() {
     // Nothing is sent before the first message, and exactly head and payload with it.
     let (mut link, mut raw) = link_and_raw(1);
