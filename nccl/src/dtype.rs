@@ -30,7 +30,7 @@ pub enum DataType {
     I64 = 4,
     /// `u64`, `ncclUint64`
     U64 = 5,
-    /// [`f16`], `ncclFloat16`
+    /// [`struct@f16`], `ncclFloat16`
     F16 = 6,
     /// `f32`, `ncclFloat32`
     F32 = 7,
