@@ -68,6 +68,11 @@ fn a_rank_that_does_not_call_is_named_at_the_deadline_on_every_rank() {
         for (rank, (error, took)) in seen.iter().enumerate() {
             assert!(*took >= timeout && *took < timeout + SECOND, "rank {rank}: {took:?}");
             assert!(error.poisons_group());
+            if matches!(error, Error::Mismatch { .. }) {
+                // It called something else before the news was there.
+                assert_eq!(rank, 2, "{error}");
+                continue;
+            }
             let text = without_times(&error.to_string());
             let call = "#2 all_reduce f32\u{d7}40 sum";
             let says = |origin: usize| {
@@ -181,16 +186,16 @@ fn an_abort_ends_every_wait_on_every_rank() {
                     waiter.join().unwrap()
                 }),
                 0 => group.recv(&mut [0_u8; 9], 1).unwrap_err(),
-                1 => group.all_gather(&[1_u16], &mut [0; 4]).unwrap_err(),
+                1 => group.barrier().unwrap_err(),
                 _ => group.barrier_async().unwrap().wait().unwrap_err(),
             };
             (error, begun.elapsed(), group.barrier().unwrap_err())
         });
         for (rank, (error, took, after)) in seen.iter().enumerate() {
-            // Ranks 1 and 2 call different things, which may be seen first.
-            let aborted = matches!(error, Error::Aborted { rank: 3, reason, .. } if reason == "the test says so");
-            let mismatch = matches!(error, Error::Mismatch { .. });
-            assert!(aborted || mismatch, "rank {rank}: {error}");
+            let Error::Aborted { rank: 3, reason, .. } = error else {
+                panic!("rank {rank}: {error}")
+            };
+            assert_eq!(reason, "the test says so");
             assert!(*took < SECOND + Duration::from_millis(100), "rank {rank}: {took:?}");
             assert!(matches!(after, Error::Poisoned { .. }), "rank {rank}: {after}");
         }
@@ -327,7 +332,10 @@ fn a_rank_that_does_not_come_is_named_at_the_deadline_by_all() {
         let (took, rest) = rest.split_once(": ").unwrap();
         assert!(took.ends_with('s'), "{took}");
         let advice = "look at the output of the missing ranks, and whether they use the same store";
-        assert_eq!(rest, format!("missing 2; {advice}"));
+        // Whose deadline came first is told to the others.
+        let rest = rest.strip_prefix(&format!("missing 2; {advice}")).unwrap();
+        assert!(rest.is_empty() || rest.starts_with("; rank "), "{text}");
+        assert!(rest.is_empty() || rest.contains(" gave up after "), "{text}");
     }
 }
 
@@ -348,10 +356,7 @@ fn who_is_waited_for_is_said_every_ten_seconds_and_at_the_end() {
     }
     for rank in [0, 1] {
         let line = world.expect(rank, "nccl: waiting for ", PATIENCE);
-        let begin = match rank {
-            0 => "nccl: waiting for 1 of 3 ranks to join: rank 2 (for 10.",
-            _ => "nccl: waiting for rank",
-        };
+        let begin = "nccl: waiting for 1 of 3 ranks to join: rank 2 (for 10.";
         assert!(line.is_stderr && line.text.starts_with(begin), "{line:?}");
         let line = world.expect(rank, "refused ", PATIENCE);
         assert!(line.text.contains(" 1 of 3 ranks did not join within 1"), "{line:?}");
@@ -370,7 +375,8 @@ fn a_rank_number_used_twice_and_a_world_of_another_size_are_told() {
         for rank in 0..2 {
             let (store, groups) = (&store, &groups);
             scope.spawn(move || {
-                groups.lock().unwrap().push(build(store, rank, 2, timeout).unwrap());
+                let group = build(store, rank, 2, timeout).unwrap();
+                groups.lock().unwrap().push(group);
             });
         }
     });

@@ -12,7 +12,6 @@ use super::join_member;
 use super::thread::Role;
 use crate::clock::Deadline;
 use crate::error::Result;
-use crate::rank;
 use crate::wire::control::Message;
 
 /// How long an earlier hub may take to answer.
@@ -45,10 +44,7 @@ pub(super) fn join(mut joining: Joining) -> Result<Joined> {
             hub.give_up(&missing, joining.deadline.waited());
             return Err(joining.missing(missing, hub.advice()));
         }
-        joining.progress(|| {
-            let (count, list) = (missing.len(), rank::list(&missing));
-            format!("waiting for {count} of {world_size} ranks to join: rank {list}")
-        });
+        joining.progress(|| join_member::waiting_for(&missing, world_size));
     }
 }
 

@@ -15,6 +15,7 @@ use super::thread::Role;
 use crate::clock::Deadline;
 use crate::error::Error;
 use crate::error::Result;
+use crate::rank;
 use crate::wire::control::CONTROL_MAGIC;
 use crate::wire::control::FRAME_BYTES;
 use crate::wire::control::Message;
@@ -157,7 +158,11 @@ fn attempt(joining: &mut Joining, hub: &Announcement) -> Result<Joined, Setback>
     let mut conn = call(joining, hub).map_err(Setback::Again)?;
     let mut waited_for: Option<Vec<usize>> = None;
     let mut beaten = Instant::now();
+    let world_size = joining.config.member.world_size;
     loop {
+        if let Some(missing) = &waited_for {
+            joining.progress(|| waiting_for(missing, world_size));
+        }
         let patience = if waited_for.is_some() { joining.pulse.timeout } else { ANSWER };
         if conn.silent() >= patience {
             return Err(Setback::Again(format!("no answer for {patience:.1?}")));
@@ -173,7 +178,6 @@ fn attempt(joining: &mut Joining, hub: &Announcement) -> Result<Joined, Setback>
                 return Err(Setback::Final(joining.refused(why)));
             }
             Some(Message::Missing { ranks, waited, advice }) => {
-                let world_size = joining.config.member.world_size;
                 let error = Error::Missing { ranks, world_size, waited, advice };
                 return Err(Setback::Final(error));
             }
@@ -189,6 +193,12 @@ fn attempt(joining: &mut Joining, hub: &Announcement) -> Result<Joined, Setback>
             beat.map_err(|end| Setback::Again(end.to_string()))?;
         }
     }
+}
+
+/// The line about those who are missing.
+pub(super) fn waiting_for(missing: &[usize], world_size: usize) -> String {
+    let (count, list) = (missing.len(), rank::list(missing));
+    format!("waiting for {count} of {world_size} ranks to join: rank {list}")
 }
 
 /// Tells the hub that this rank gives up, so that it is not counted as missing there.

@@ -174,6 +174,30 @@ impl World {
         }
     }
 
+    /// Waits until `rank` says a line that begins with one of `prefixes`.
+    ///
+    /// # Panics
+    /// When it does not within `timeout`.
+    pub fn first_of(&mut self, rank: usize, prefixes: &[&str], timeout: Duration) -> Line {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let fits = |l: &&Line| {
+                l.rank == rank && prefixes.iter().any(|prefix| l.text.starts_with(prefix))
+            };
+            if let Some(line) = self.said.iter().find(fits) {
+                return line.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.said.push(line),
+                Err(_) => panic!(
+                    "rank {rank} has said none of {prefixes:?} within {timeout:?}; so far:\n{}",
+                    self.transcript()
+                ),
+            }
+        }
+    }
+
     /// As [`World::expect`], without the prefix in the line.
     pub fn word(&mut self, rank: usize, prefix: &str, timeout: Duration) -> String {
         let line = self.expect(rank, prefix, timeout);

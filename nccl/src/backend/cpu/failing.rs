@@ -43,16 +43,19 @@ fn fail(state: &GroupState, mesh: &Mesh, desc: &OpDesc, failure: &Failure) -> Er
 
 /// What a step's trouble means: the error of this rank, told to the others.
 pub(super) fn trouble(state: &GroupState, mesh: &Mesh, desc: &OpDesc, trouble: Trouble) -> Error {
-    let failure = meaning(state, desc, trouble, |peer| mesh.host_and_pid(peer));
+    let (place, has_left) = (|peer| mesh.host_and_pid(peer), |peer| mesh.has_left(peer));
+    let failure = meaning(state, desc, trouble, place, has_left);
     fail(state, mesh, desc, &failure)
 }
 
-/// What trouble means for the group; `place` says where a rank runs.
+/// What trouble means for the group; `place` says where a rank runs, `has_left` whether it has left
+/// the group in order.
 pub(super) fn meaning(
     state: &GroupState,
     desc: &OpDesc,
     trouble: Trouble,
     place: impl Fn(usize) -> (String, u32),
+    has_left: impl Fn(usize) -> bool,
 ) -> Failure {
     match trouble {
         Trouble::Mismatch(peer, theirs) => {
@@ -71,6 +74,9 @@ pub(super) fn meaning(
             // The control plane knows of a death within milliseconds and says more about it.
             let wait = Deadline::after(VERDICT_TIME);
             while !state.has_failed() && !wait.passed() {
+                if has_left(peer) {
+                    return leaver(peer, place(peer));
+                }
                 std::thread::sleep(Duration::from_millis(1));
             }
             let (host, pid) = place(peer);

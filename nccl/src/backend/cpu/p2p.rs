@@ -175,7 +175,8 @@ impl P2pEngine {
         desc: &OpDesc,
         trouble: Trouble,
     ) -> Error {
-        let failure = failing::meaning(&self.state, desc, trouble, |peer| pairs.host_and_pid(peer));
+        let (place, has_left) = (|peer| pairs.host_and_pid(peer), |peer| pairs.has_left(peer));
+        let failure = failing::meaning(&self.state, desc, trouble, place, has_left);
         self.fail(pairs, desc, failure)
     }
 

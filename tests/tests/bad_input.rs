@@ -1,0 +1,237 @@
+//! Wrong settings and strangers: the exact words, at once, and the ranks that are right go on.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::time::Duration;
+use std::time::Instant;
+
+use nccl::ProcessGroup;
+use nccl::config::Env;
+use tests::faults::World;
+use tests::faults::free_port;
+use tests::faults::threads_of;
+
+const RANK: &str = env!("CARGO_BIN_EXE_fault_rank");
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The error of a start with these variables, and how long it took.
+fn refused(vars: &[(&str, &str)]) -> (String, Duration) {
+    let base = Env::empty().with("NCCL_RS_INIT_TIMEOUT_MS", "3000");
+    let env = vars.iter().fold(base, |env, (name, value)| env.with(*name, *value));
+    let begun = Instant::now();
+    let error = ProcessGroup::builder().env(env).build().unwrap_err();
+    (error.to_string(), begun.elapsed())
+}
+
+/// Each set of variables with the exact text of its error, which comes at once.
+#[test]
+fn wrong_variables_are_named_with_their_value_and_what_to_do() {
+    let world = [("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29500")];
+    let decimal = "must be a plain decimal number (digits only: no sign, space, unit or prefix)";
+    let cases: &[(&[(&str, &str)], String)] = &[
+        (&[("RANK", "-1")], format!("RANK=\"-1\" {decimal}")),
+        (&[("RANK", "abc")], format!("RANK=\"abc\" {decimal}")),
+        (&[("RANK", "")], format!("RANK=\"\" {decimal}")),
+        (&[("RANK", "0x1")], format!("RANK=\"0x1\" {decimal}")),
+        (&[("RANK", "2")], "?".to_owned()),
+        (&[("RANK", "0"), ("WORLD_SIZE", "0")], "?".to_owned()),
+        (&[("RANK", "0"), ("MASTER_PORT", "0")], "?".to_owned()),
+        (&[("RANK", "1"), ("MASTER_PORT", "70000")], "?".to_owned()),
+        (&[("RANK", "1"), ("MASTER_PORT", "tcp://10.0.0.1:29500")], "?".to_owned()),
+        (&[("RANK", "1"), ("MASTER_ADDR", "$(MY_HOST)")], "?".to_owned()),
+        (&[("RANK", "1"), ("MASTER_ADDR", "no-such-host.invalid")], "?".to_owned()),
+        (&[("RANK", "0"), ("NCCL_RS_TIMEOUT_MS", "abc")], format!("NCCL_RS_TIMEOUT_MS=\"abc\" {decimal}")),
+        (&[("RANK", "0"), ("NCCL_RS_TIMEOUT_MS", "0")], "?".to_owned()),
+        (&[("RANK", "0"), ("NCCL_RS_TRANSPORT", "bogus")], "NCCL_RS_TRANSPORT=\"bogus\" must be shm or tcp".to_owned()),
+        (&[("RANK", "0"), ("NCCL_RS_BACKEND", "gpu")], "NCCL_RS_BACKEND=\"gpu\" must be auto, cpu or nccl".to_owned()),
+        (&[("RANK", "0"), ("NCCL_SOCKET_IFNAME", "nope0")], "?".to_owned()),
+    ];
+    let mut wrong = Vec::new();
+    for (vars, expected) in cases {
+        let all: Vec<_> = world
+            .into_iter()
+            .filter(|(name, _)| vars.iter().all(|(other, _)| name != other))
+            .chain(vars.iter().copied())
+            .collect();
+        let (text, took) = refused(&all);
+        if text != *expected || took > Duration::from_millis(1500) {
+            wrong.push(format!("{vars:?} after {took:?}: {text}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_missing_variable_is_named() {
+    let (text, _) = refused(&[("WORLD_SIZE", "2"), ("MASTER_ADDR", "h"), ("MASTER_PORT", "1")]);
+    assert_eq!(text, "?");
+    let (text, _) = refused(&[("RANK", "0"), ("MASTER_ADDR", "h"), ("MASTER_PORT", "1")]);
+    assert_eq!(text, "?");
+    let (text, _) = refused(&[("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1")]);
+    assert_eq!(text, "?");
+    let (text, _) = refused(&[("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_PORT", "1")]);
+    assert_eq!(text, "?");
+}
+
+#[test]
+fn a_taken_port_is_told_to_rank_0_and_a_web_server_is_no_store_for_the_others() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let vars = |rank| {
+        [("RANK", rank), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port)]
+    };
+    let (text, took) = refused(&vars("0"));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let begin = format!("cannot listen on 127.0.0.1:{port} (");
+    assert!(text.starts_with(&begin), "{text}");
+    assert!(text.contains(&format!("process {} (", std::process::id())), "{text}");
+    assert!(text.contains("MASTER_PORT"), "{text}");
+
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = taken.accept().unwrap();
+        let mut request = [0; 64];
+        drop(stream.read(&mut request));
+        drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"));
+    });
+    let (text, took) = refused(&vars("1"));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(text.contains(" is not a store (got 'HTTP/1.1 400 Bad Request')"), "{text}");
+    assert!(text.contains("is MASTER_PORT the port of this job's store?"), "{text}");
+    server.join().unwrap();
+}
+
+#[test]
+fn wrong_calls_say_what_was_expected_and_leave_the_group_good() {
+    threads_of(2, None, Duration::from_secs(5), |group| {
+        let texts = [
+            group.all_reduce(&[1.0_f32; 3], &mut [0.0; 4], nccl::ReduceOp::Sum),
+            group.all_gather(&[1.0_f32; 3], &mut [0.0; 5]),
+            group.reduce_scatter(&[1.0_f32; 5], &mut [0.0; 2], nccl::ReduceOp::Sum),
+            group.broadcast(&mut [1.0_f32; 3], 2),
+            group.send(&[1_u8], 2),
+            group.recv(&mut [1_u8], 7),
+            group.all_reduce(&[1.0_f32], &mut [0.0], nccl::ReduceOp::BitAnd),
+            group.subgroup_of(&[0, 0]).map(|_| ()),
+            group.subgroup_of(&[0, 5]).map(|_| ()),
+            group.subgroup_of(&[]).map(|_| ()),
+        ];
+        let texts: Vec<String> = texts.into_iter().map(|r| r.unwrap_err().to_string()).collect();
+        if group.rank() == 0 {
+            eprintln!("{texts:#?}");
+        }
+        group.barrier().unwrap();
+    });
+}
+
+/// The ports of this host on which a process listens.
+fn listening_ports(pid: u32) -> Vec<u16> {
+    let inodes: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
+        .filter_map(|link| {
+            let link = link.to_string_lossy().into_owned();
+            Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+        })
+        .collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let listens = fields[3] == "0A" && inodes.iter().any(|inode| inode == fields[9]);
+        let port = fields[1].rsplit(':').next().unwrap();
+        listens.then(|| u16::from_str_radix(port, 16).unwrap())
+    };
+    table.lines().skip(1).filter_map(port).collect()
+}
+
+#[test]
+fn strangers_on_every_port_do_not_disturb_a_group_that_works() {
+    for way in [&[][..], &[("NCCL_RS_TRANSPORT", "tcp")][..]] {
+        let mut env = way.to_vec();
+        env.push(("NCCL_RS_HEARTBEAT_TIMEOUT_MS", "2000"));
+        let words = |_| ["loop", "all_reduce", "10000"].map(str::to_owned).to_vec();
+        let mut world = World::start(RANK, 3, &env, words);
+        (0..3).for_each(|rank| drop(world.expect(rank, "up", PATIENCE)));
+        let mut ports: Vec<u16> =
+            (0..3).flat_map(|rank| listening_ports(world.pid(rank))).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        // The store, the hub, and a mesh listener of each rank.
+        assert_eq!(ports.len(), 5, "{ports:?}");
+        let garbage: Vec<u8> = (0..5000_u32).map(|at| (at * 37 % 251) as u8).collect();
+        let hello: [&[u8]; 6] = [
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
+            &garbage,
+            &[0xff; 64],
+            b"",
+            &[0],
+        ];
+        let mut held = Vec::new();
+        for port in &ports {
+            for bytes in hello {
+                let mut stream = TcpStream::connect(("127.0.0.1", *port)).unwrap();
+                drop(stream.write_all(bytes));
+                held.push(stream);
+            }
+        }
+        // Longer than a stranger has to say who it is costs nobody anything either.
+        std::thread::sleep(Duration::from_millis(300));
+        let said = world.transcript();
+        assert!(!said.contains("error") && !said.contains("wrong"), "{said}");
+        // All are alive, and the loop still ends by a death only.
+        let killed = world.kill(2);
+        for rank in 0..2 {
+            let line = world.expect(rank, "error ", PATIENCE);
+            assert!(line.at.duration_since(killed) < Duration::from_secs(1), "{line:?}");
+            assert!(line.text.contains(": rank 2 (host "), "{line:?}");
+        }
+        let turns: usize = world.word(0, "turns ", PATIENCE).parse().unwrap();
+        assert!(turns > 20, "the group worked on: {turns}");
+        drop(held);
+        world.end();
+    }
+}
+
+#[test]
+fn too_few_descriptors_are_an_error_that_says_so() {
+    let mut texts = Vec::new();
+    for limit in [3, 8, 10, 12, 14, 16, 18, 20, 24] {
+        let words = |rank| {
+            let limit = if rank == 1 { limit } else { 256 };
+            ["nofile", &limit.to_string(), "all_reduce", "1000"].map(str::to_owned).to_vec()
+        };
+        let env = [("NCCL_RS_INIT_TIMEOUT_MS", "2000"), ("NCCL_RS_TIMEOUT_MS", "3000")];
+        let mut world = World::start(RANK, 3, &env, words);
+        // Either it works, or all three end with an error in time.
+        let begun = Instant::now();
+        let first = loop {
+            let said = world.first_of(1, &["up", "error ", "refused "], PATIENCE);
+            break said;
+        };
+        assert!(begun.elapsed() < Duration::from_secs(6), "{limit}: {:?}", begun.elapsed());
+        assert!(!world.transcript().contains("panicked"), "{}", world.transcript());
+        if first.text.starts_with("up") {
+            world.end();
+            break;
+        }
+        let text = first.text.clone();
+        assert!(text.contains("Too many open files") || text.contains("descriptors"), "{limit}: {text}");
+        for rank in [0, 2] {
+            let said = world.first_of(rank, &["error ", "refused "], PATIENCE);
+            assert!(said.text.contains("rank 1") || said.text.contains("missing 1"), "{said:?}");
+        }
+        texts.push(format!("{limit}: {text}"));
+        world.end();
+    }
+    eprintln!("{}", texts.join("\n"));
+    assert!(!texts.is_empty());
+}
+
+#[test]
+fn a_free_port_is_free() {
+    assert!(TcpListener::bind(("127.0.0.1", free_port())).is_ok());
+}
