@@ -100,9 +100,3 @@ fn nccl_types() -> Vec<String> {
     assert_eq!(types.len(), 12);
     types
 }
-
-#[test]
-fn the_docs_of_variables_are_those_of_the_table() {
-    let written = text("docs/environment.md");
-    assert_eq!(written, nccl::config::environment_markdown(), "run `cargo xtask env-docs`");
-}
