@@ -122,7 +122,9 @@ fn a_rank_killed_between_operations_or_in_a_split_is_named_everywhere() {
             slowest = slowest.max(kill_in("idle", env, world_size, victim(at, world_size)));
             slowest = slowest.max(kill_in("split", env, world_size, victim(at + turn, world_size)));
         }
-        eprintln!("killed idle or in a split, {name}: the slowest survivor knew after {slowest:.1?}");
+        eprintln!(
+            "killed idle or in a split, {name}: the slowest survivor knew after {slowest:.1?}"
+        );
     }
 }
 

@@ -51,7 +51,10 @@ const CASES: [(&str, &str); 32] = [
     ("all_to_all f32 N", "gather f32 N root 0"),
     ("scatter f32 N root 0", "reduce_scatter f32 N sum"),
     // Order; one that skips; one that does one more.
-    ("all_reduce f32 N sum / broadcast f32 N root 0", "broadcast f32 N root 0 / all_reduce f32 N sum"),
+    (
+        "all_reduce f32 N sum / broadcast f32 N root 0",
+        "broadcast f32 N root 0 / all_reduce f32 N sum",
+    ),
     ("all_gather f32 N / barrier", "barrier / all_gather f32 N"),
     ("barrier / all_reduce f32 N sum / all_gather i32 N", "barrier / all_gather i32 N"),
     ("barrier / all_reduce f32 N sum", "barrier / broadcast f32 N root 0 / all_reduce f32 N sum"),
@@ -63,7 +66,8 @@ const CASES: [(&str, &str); 32] = [
 /// A case's text with numbers.
 fn filled(text: &str, count: usize, world_size: usize) -> String {
     let list = |extra: usize| {
-        let counts: Vec<String> = (0..world_size).map(|r| (count + extra * r).to_string()).collect();
+        let counts: Vec<String> =
+            (0..world_size).map(|r| (count + extra * r).to_string()).collect();
         counts.join(",")
     };
     text.replace('N', &count.to_string())
@@ -214,7 +218,12 @@ fn all_cases(transport: Option<TransportChoice>, name: &str, worlds: &[usize]) {
         }
     }
     eprintln!("{name}: {cases} mismatches, the slowest rank knew after {slowest:.1?}");
-    assert!(problems.is_empty(), "{} of {cases} problems:\n{}", problems.len(), problems.join("\n"));
+    assert!(
+        problems.is_empty(),
+        "{} of {cases} problems:\n{}",
+        problems.len(),
+        problems.join("\n")
+    );
 }
 
 #[test]
@@ -359,7 +368,9 @@ fn a_collective_that_one_rank_leaves_out_ends_at_the_timeout() {
         for (rank, (text, took)) in seen.iter().enumerate() {
             assert!(*took >= timeout && *took < timeout + KNOWN, "rank {rank}: {took:?}");
             assert!(text.contains("; not arrived: rank 1 (host "), "{text}");
-            assert!(text.contains(&format!("pid {pid}): finished #1 all_reduce f32\u{d7}1000 sum")));
+            assert!(
+                text.contains(&format!("pid {pid}): finished #1 all_reduce f32\u{d7}1000 sum"))
+            );
         }
     }
 }

@@ -111,6 +111,13 @@ fn forever(group: &ProcessGroup, kind: &str, count: usize) -> Result<(), nccl::E
         }
         turn += 1;
         if turn == 3 {
+            let way = |peer| match group.transport_to(peer) {
+                Some(way) => way,
+                None if peer == group.rank() => "-",
+                None => "?",
+            };
+            let ways: Vec<&str> = (0..group.world_size()).map(way).collect();
+            say(&format!("ways {}", ways.join(" ")));
             say("up");
         }
     }
