@@ -107,8 +107,9 @@ fn a_taken_port_is_told_to_rank_0_and_a_web_server_is_no_store_for_the_others() 
     let vars = |rank| {
         [("RANK", rank), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port)]
     };
+    // Who holds the port is looked up among all processes.
     let (text, took) = refused(&vars("0"));
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
     let begin = format!("cannot listen on 127.0.0.1:{port} (");
     assert!(text.starts_with(&begin), "{text}");
     assert!(text.contains(&format!("process {} (", std::process::id())), "{text}");

@@ -139,8 +139,12 @@ fn run_calls(group: &ProcessGroup, calls: &str) -> Result<(), nccl::Error> {
             }
             None => Call::new(call).run(group),
         };
+        let failed = outcome.is_err();
         let text = outcome.err().map_or_else(|| "ok".to_owned(), |error| error.to_string());
         say(&format!("outcome {} {text}", begun.elapsed().as_millis()));
+        if failed {
+            break;
+        }
     }
     if let Some(sibling) = sibling {
         let works = checked(&sibling, "all_reduce", 1, 1000);
