@@ -20,7 +20,7 @@ fn cycle(transport: Option<TransportChoice>) {
     threads_of(3, transport, Duration::from_secs(10), |group| {
         group.all_reduce_in_place(&mut vec![1.0_f32; 20_000], ReduceOp::Sum).unwrap();
         let (right, left) = ((group.rank() + 1) % 3, (group.rank() + 2) % 3);
-        let (sent, mut got) = ([1_u8; 30], [0; 30]);
+        let (sent, mut got) = ([1_u8; 30], [0_u8; 30]);
         group.batch().send(&sent, right).unwrap().recv(&mut got, left).unwrap().run().unwrap();
         group.barrier_async().unwrap().wait().unwrap();
         group.finalize().unwrap();
@@ -45,6 +45,11 @@ fn failed_start() {
     });
 }
 
+fn assert_back(before: &Held, what: &str) {
+    let now = before.settled();
+    assert!(now.is_within(before), "after {what}: {now:?}, before {before:?}");
+}
+
 /// One test, so that nothing else opens and closes in this process meanwhile.
 #[test]
 fn nothing_is_held_after_worlds_failed_starts_and_subgroups() {
@@ -57,13 +62,13 @@ fn nothing_is_held_after_worlds_failed_starts_and_subgroups() {
     for turn in 0..100 {
         cycle(if turn % 2 == 0 { None } else { Some(TransportChoice::Tcp) });
     }
-    assert_eq!(before.settled(), before, "after 100 worlds");
+    assert_back(&before, "100 worlds");
     eprintln!("100 worlds of 3 threads begun and ended in {:.1?}", begun.elapsed());
 
     for _ in 0..20 {
         failed_start();
     }
-    assert_eq!(before.settled(), before, "after 20 failed starts");
+    assert_back(&before, "20 failed starts");
 
     for transport in [None, Some(TransportChoice::Tcp)] {
         threads_of(3, transport, Duration::from_secs(10), |group| {
@@ -80,10 +85,9 @@ fn nothing_is_held_after_worlds_failed_starts_and_subgroups() {
                 split(&group);
             }
             group.barrier().unwrap();
-            let after = baseline.settled();
+            assert_back(&baseline, "200 subgroups");
             group.barrier().unwrap();
-            assert_eq!(after, baseline, "after 200 subgroups");
         });
     }
-    assert_eq!(before.settled(), before, "after worlds with subgroups");
+    assert_back(&before, "worlds with subgroups");
 }

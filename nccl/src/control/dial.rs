@@ -1,5 +1,6 @@
 //! Making data connections to peers.
 
+use core::fmt;
 use std::io;
 use std::io::ErrorKind;
 use std::io::Write;
@@ -21,6 +22,26 @@ const REFUSED: Duration = Duration::from_secs(1);
 /// The break between tries.
 const BREAK: Duration = Duration::from_millis(20);
 
+/// Why there is no connection to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Undialed {
+    to: usize,
+    place: String,
+    /// What is said of the peer.
+    pub(crate) why: String,
+    /// Whether this process itself cannot connect to anybody.
+    pub(crate) is_own: bool,
+}
+
+impl fmt::Display for Undialed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place.as_str() {
+            "" => write!(f, "rank {} {}", self.to, self.why),
+            place => write!(f, "rank {} ({place}) {}", self.to, self.why),
+        }
+    }
+}
+
 impl Control {
     /// A hello to the world rank `to`; the caller fills in group, channel, lane and kind.
     pub(crate) fn hello(&self, to: usize) -> MeshHello {
@@ -30,12 +51,12 @@ impl Control {
     }
 
     /// Connects to a peer by TCP and says hello. The stream is non-blocking, without Nagle's
-    /// delay. The error is a sentence about the peer.
+    /// delay. The error reads as a sentence about the peer.
     pub(crate) fn dial_tcp(
         &self,
         hello: &MeshHello,
         deadline: &Deadline,
-    ) -> Result<TcpStream, String> {
+    ) -> Result<TcpStream, Undialed> {
         self.dial(hello.to, deadline, |peer, left| {
             let mut last = io::Error::other("it announced no address");
             for addr in &peer.tcp {
@@ -49,14 +70,14 @@ impl Control {
     }
 
     /// Connects to a peer of this host by its Unix socket and says hello, with at most two
-    /// descriptors. The stream is non-blocking. The error is a sentence about the peer.
+    /// descriptors. The stream is non-blocking. The error reads as a sentence about the peer.
     #[cfg(target_os = "linux")]
     pub(crate) fn dial_unix(
         &self,
         hello: &MeshHello,
         fds: &[BorrowedFd<'_>],
         deadline: &Deadline,
-    ) -> Result<UnixStream, String> {
+    ) -> Result<UnixStream, Undialed> {
         self.dial(hello.to, deadline, |peer, _| {
             if peer.unix.is_empty() {
                 return Err(io::Error::other("it has no Unix socket"));
@@ -74,8 +95,9 @@ impl Control {
         hello: &MeshHello,
         _fds: &[BorrowedFd<'_>],
         _deadline: &Deadline,
-    ) -> Result<UnixStream, String> {
-        Err(format!("rank {} has no Unix socket", hello.to))
+    ) -> Result<UnixStream, Undialed> {
+        let why = "has no Unix socket".to_owned();
+        Err(Undialed { to: hello.to, place: String::new(), why, is_own: false })
     }
 
     fn dial<S>(
@@ -83,9 +105,10 @@ impl Control {
         to: usize,
         deadline: &Deadline,
         connect: impl Fn(&Peer, Duration) -> io::Result<S>,
-    ) -> Result<S, String> {
+    ) -> Result<S, Undialed> {
         let Some(peer) = self.peers().get(to) else {
-            return Err(format!("there is no rank {to} in this world"));
+            let why = "is no rank of this world".to_owned();
+            return Err(Undialed { to, place: String::new(), why, is_own: true });
         };
         let refused = Deadline::after(REFUSED);
         loop {
@@ -101,7 +124,7 @@ impl Control {
                 PeerState::Alive => Some(cannot(peer, &error, deadline)),
             };
             if let Some(why) = why {
-                return Err(format!("rank {to} ({}) {why}", peer.place()));
+                return Err(Undialed { to, place: peer.place(), why, is_own: is_own(&error) });
             }
             std::thread::sleep(deadline.left_at_most(BREAK));
         }
@@ -119,6 +142,13 @@ fn may_pass(error: &io::Error, refused: &Deadline) -> bool {
         | ErrorKind::AddrNotAvailable => true,
         _ => false,
     }
+}
+
+/// Whether the peer has no part in it: no descriptors or memory are left here.
+fn is_own(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let own = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    own.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn cannot(peer: &Peer, error: &io::Error, deadline: &Deadline) -> String {

@@ -32,6 +32,7 @@ use std::sync::Mutex;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub(crate) use dial::Undialed;
 pub(crate) use inbox::Accepted;
 pub(crate) use inbox::LinkKey;
 pub(crate) use inbox::Stream;

@@ -111,6 +111,13 @@ fn forever(group: &ProcessGroup, kind: &str, count: usize) -> Result<(), nccl::E
         }
         turn += 1;
         if turn == 3 {
+            let way = |peer| match group.transport_to(peer) {
+                Some(way) => way,
+                None if peer == group.rank() => "-",
+                None => "?",
+            };
+            let ways: Vec<&str> = (0..group.world_size()).map(way).collect();
+            say(&format!("ways {}", ways.join(" ")));
             say("up");
         }
     }
@@ -132,8 +139,12 @@ fn run_calls(group: &ProcessGroup, calls: &str) -> Result<(), nccl::Error> {
             }
             None => Call::new(call).run(group),
         };
+        let failed = outcome.is_err();
         let text = outcome.err().map_or_else(|| "ok".to_owned(), |error| error.to_string());
         say(&format!("outcome {} {text}", begun.elapsed().as_millis()));
+        if failed {
+            break;
+        }
     }
     if let Some(sibling) = sibling {
         let works = checked(&sibling, "all_reduce", 1, 1000);

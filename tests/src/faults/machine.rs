@@ -34,17 +34,22 @@ impl Held {
         }
     }
 
+    /// Whether no more is held than in `other`.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.fds <= other.fds
+            && self.threads <= other.threads
+            && self.mappings <= other.mappings
+            && self.shm <= other.shm
+    }
+
     /// Waits, at most two seconds, until no more is held than before; gives what is held then.
     #[must_use]
     pub fn settled(&self) -> Self {
         let begun = Instant::now();
         loop {
             let now = Self::now();
-            let back = now.fds <= self.fds
-                && now.threads <= self.threads
-                && now.mappings <= self.mappings
-                && now.shm <= self.shm;
-            if back || begun.elapsed() > Duration::from_secs(2) {
+            if now.is_within(self) || begun.elapsed() > Duration::from_secs(2) {
                 return now;
             }
             std::thread::sleep(Duration::from_millis(5));

@@ -215,7 +215,7 @@ impl World {
     pub fn signal(&self, rank: usize, signal: Signal) {
         let pid = i32::try_from(self.pids[rank]).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {
-            drop(kill_process(pid, signal));
+            let _ = kill_process(pid, signal);
         }
     }
 

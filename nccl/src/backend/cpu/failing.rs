@@ -89,6 +89,7 @@ pub(super) fn meaning(
 pub(super) fn of_link(peer: usize, error: Error) -> Trouble {
     match error {
         Error::PeerLost { why, .. } => Trouble::Link(peer, LinkError::Lost(why)),
+        Error::Connect { why, .. } => Trouble::Own(format!("it cannot connect: {why}")),
         // Its own descriptors, memory or settings: the peer has no part in it.
         other => Trouble::Own(format!("it cannot connect to rank {peer}: {other}")),
     }

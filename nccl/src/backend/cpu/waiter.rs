@@ -1,5 +1,7 @@
-//! How a rank waits for others: spinning, then yielding, then asleep.
+//! How a rank waits for others: looking, then yielding, then asleep.
 
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -17,24 +19,36 @@ pub(super) enum Next {
 /// How patient a waiter is, by whether ranks outnumber cores.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// Looks before the clock is read for the first time.
-    looks: u32,
-    /// How long to look without giving the core away.
-    spin: Duration,
-    /// How long to look and yield after that, before sleeping.
+    /// Whether every rank of this host can have a core of its own.
+    own_core: bool,
+    /// How long to look and yield before sleeping.
     yielding: Duration,
 }
+
+/// Looks that a waiter of this process takes before it yields its core for the first time.
+///
+/// It adapts: where the rank waited for runs on another core, the answer comes within a few looks,
+/// and yielding would only cost; where it needs this very core, because the machine is busy with
+/// other things, every look is in vain.
+static LOOKS: AtomicU32 = AtomicU32::new(MOST_LOOKS);
+/// About 20 us.
+const MOST_LOOKS: u32 = 400;
+const FEWEST_LOOKS: u32 = 4;
+/// An answer so soon after the first yield came from another core.
+const SOON: Duration = Duration::from_micros(3);
 
 impl Patience {
     /// For `local_ranks` ranks on this machine's cores.
     pub(super) fn for_ranks(local_ranks: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         if local_ranks <= cores {
-            let (spin, yielding) = (Duration::from_micros(20), Duration::from_micros(500));
-            return Self { looks: 200, spin, yielding };
+            return Self { own_core: true, yielding: Duration::from_micros(500) };
         }
-        // The rank waited for may need this very core.
-        Self { looks: 4, spin: Duration::ZERO, yielding: Duration::from_millis(1) }
+        Self { own_core: false, yielding: Duration::from_millis(1) }
+    }
+
+    fn looks(self) -> u32 {
+        if self.own_core { LOOKS.load(Ordering::Relaxed) } else { FEWEST_LOOKS }
     }
 }
 
@@ -42,6 +56,8 @@ impl Patience {
 #[derive(Debug)]
 pub(super) struct Waiter {
     patience: Patience,
+    /// Looks to take before yielding.
+    eager: u32,
     looks: u32,
     since: Option<Instant>,
     announced: Option<u32>,
@@ -55,35 +71,50 @@ const FIRST_NAP: Duration = Duration::from_millis(1);
 impl Waiter {
     /// A waiter that has not waited yet.
     pub(super) fn new(patience: Patience) -> Self {
-        Self { patience, looks: 0, since: None, announced: None, nap: FIRST_NAP }
+        let eager = patience.looks();
+        Self { patience, eager, looks: 0, since: None, announced: None, nap: FIRST_NAP }
     }
 
     /// Something moved: the next wait begins anew.
     pub(super) fn reset(&mut self, bell: &Doorbell) {
+        if self.looks == 0 {
+            return;
+        }
         if self.announced.take().is_some() {
             bell.awake();
         }
+        self.learn();
         self.looks = 0;
         self.since = None;
         self.nap = FIRST_NAP;
     }
 
+    /// More looks next time if they paid, fewer if they did not.
+    fn learn(&mut self) {
+        if !self.patience.own_core {
+            return;
+        }
+        let paid = self.since.is_none_or(|since| since.elapsed() < SOON);
+        let eager = if paid {
+            (self.eager + self.eager / 4 + 1).min(MOST_LOOKS)
+        } else {
+            (self.eager / 2).max(FEWEST_LOOKS)
+        };
+        if eager != self.eager {
+            LOOKS.store(eager, Ordering::Relaxed);
+            self.eager = eager;
+        }
+    }
+
     /// Nothing moved: waits a little. `nap` sleeps at most so long, given the doorbell's value.
     pub(super) fn wait(&mut self, bell: &Doorbell, nap: &mut dyn FnMut(u32, Duration)) -> Next {
         self.looks += 1;
-        if self.looks <= self.patience.looks {
+        if self.looks <= self.eager {
             core::hint::spin_loop();
             return Next::Look;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        let waited = since.elapsed();
-        if waited < self.patience.spin {
-            for _ in 0..8 {
-                core::hint::spin_loop();
-            }
-            return Next::Look;
-        }
-        if waited < self.patience.spin + self.patience.yielding {
+        if since.elapsed() < self.patience.yielding {
             std::thread::yield_now();
             return if self.looks.is_multiple_of(16) { Next::Check } else { Next::Look };
         }

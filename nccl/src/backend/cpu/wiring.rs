@@ -15,6 +15,7 @@ use crate::control::Accepted;
 use crate::control::Control;
 use crate::control::LinkKey;
 use crate::control::Stream;
+use crate::control::Undialed;
 use crate::debug;
 use crate::debug::Subsys;
 use crate::error::At;
@@ -279,7 +280,16 @@ impl Wiring {
         for lane in 0..lanes {
             let hello = self.hello(other, lane, lanes, KIND_TCP);
             let dialed = self.control.dial_tcp(&hello, deadline);
-            streams.push(dialed.map_err(|why| self.lost(peer, &why))?);
+            let failed = |undialed: Undialed| match undialed.is_own {
+                true => Error::Connect {
+                    what: "a peer",
+                    addr: other.place(),
+                    why: undialed.to_string(),
+                    waited: deadline.waited(),
+                },
+                false => self.lost(peer, &undialed.why),
+            };
+            streams.push(dialed.map_err(failed)?);
         }
         Ok(Pending::Ready(Some(self.tcp_link(peer, streams)?)))
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::net::RecvAncillaryBuffer;
 use rustix::net::RecvAncillaryMessage;
 use rustix::net::RecvFlags;
+use rustix::net::ReturnFlags;
 use rustix::net::SendAncillaryBuffer;
 use rustix::net::SendAncillaryMessage;
 use rustix::net::SendFlags;
@@ -51,7 +52,7 @@ impl Wiring {
         let stream = self
             .control
             .dial_unix(&hello, &fds, deadline)
-            .map_err(|why| Error::system(why, std::io::ErrorKind::ConnectionRefused))?;
+            .map_err(|why| Error::system(why.to_string(), std::io::ErrorKind::ConnectionRefused))?;
         Ok(Dialed { stream, region, probe, peer: other.rank })
     }
 
@@ -104,6 +105,11 @@ impl Wiring {
         let got =
             rustix::net::recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, flags);
         match got {
+            // The kernel drops what it cannot give a number here.
+            Ok(message) if message.flags.contains(ReturnFlags::CTRUNC) => {
+                let what = format!("taking the descriptor that rank {rank} has passed");
+                return Err(Error::system(what, rustix::io::Errno::MFILE));
+            }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
             Ok(message) if message.bytes == 1 && byte == [MAPPED] => {}
             Ok(_) | Err(_) => {
