@@ -80,7 +80,7 @@ pub fn matrix(world_size: usize) -> Vec<Case> {
                     cases.push(turned(special, world_size, turn + i));
                 }
             }
-            if (d + k + world_size_index(world_size)) % 3 == 0 {
+            if (d + k + world_size_index(world_size)).is_multiple_of(3) {
                 let turn = d + k + world_size;
                 let op = reductions[turn % reductions.len()];
                 cases.push(turned(case(kind, dtype, op, LARGE_COUNT), world_size, turn));

@@ -238,12 +238,12 @@ impl Case {
             Kind::AllToAll => {
                 (0..n).flat_map(|from| part.clone().map(move |i| self.input(from, i))).collect()
             }
-            Kind::AllToAllV => (0..n).flat_map(|from| self.from_pair(from, rank)).collect(),
+            Kind::AllToAllV => (0..n).flat_map(|from| self.sent_by_pair(from, rank)).collect(),
             _ => Vec::new(),
         }
     }
 
-    fn from_pair<T: Value>(&self, from: usize, to: usize) -> impl Iterator<Item = T> {
+    fn sent_by_pair<T: Value>(&self, from: usize, to: usize) -> impl Iterator<Item = T> {
         let begin: usize = (0..to).map(|before| self.pair_count(from, before)).sum();
         (begin..begin + self.pair_count(from, to)).map(move |index| self.input(from, index))
     }

@@ -105,10 +105,9 @@ macro_rules! integers {
 integers!(i8, u8, i32, u32, i64, u64);
 
 /// A float of moderate size: `(1 + fraction) * 2^exponent` with `|exponent| <= reach`.
-#[expect(clippy::cast_possible_truncation, reason = "a remainder of a small number")]
-#[expect(clippy::cast_possible_wrap, reason = "a remainder of a small number")]
-fn plain(bits: u64, reach: i32) -> f64 {
-    let exponent = (bits % (2 * reach as u64 + 1)) as i32 - reach;
+fn plain(bits: u64, reach: u8) -> f64 {
+    let steps = 2 * u64::from(reach) + 1;
+    let exponent = i32::try_from(bits % steps).unwrap_or(0) - i32::from(reach);
     let fraction = (bits >> 11) as f64 / (1_u64 << 53) as f64;
     let value = (1.0 + fraction) * 2.0_f64.powi(exponent);
     if bits >> 9 & 1 == 0 { value } else { -value }

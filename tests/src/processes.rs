@@ -184,7 +184,7 @@ impl Drop for Children {
 pub fn serve(cases: &[(&str, Rank)]) {
     let Ok(name) = std::env::var(CASE) else { return };
     // A rank does not outlive the test that started it.
-    drop(set_parent_process_death_signal(Some(Signal::KILL)));
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let (_, run) = cases.iter().find(|(case, _)| *case == name).expect("a case of this file");
     match build().and_then(run) {
         Ok(text) => {

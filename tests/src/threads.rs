@@ -64,7 +64,15 @@ impl Threads {
             };
             let threads: Vec<_> = (0..self.world_size).map(start).collect();
             let ends: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
-            ends.into_iter().map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+            let ends = ends.into_iter().map(|end| end.unwrap_or_else(|panic| resume_unwind(panic)));
+            let ends: Vec<Result<T>> = ends.collect();
+            // The error returned may be a consequence of another rank's.
+            for (rank, error) in
+                ends.iter().enumerate().filter_map(|(r, e)| Some((r, e.as_ref().err()?)))
+            {
+                eprintln!("rank {rank} of {}: {error}", self.world_size);
+            }
+            ends.into_iter().collect()
         })
     }
 

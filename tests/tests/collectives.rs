@@ -3,6 +3,8 @@
 //! What is crossed and what takes turns: [`tests::cases::matrix`]. One world is made for each
 //! transport and size, and all its cases run in it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::time::Duration;
 use std::time::Instant;
 
@@ -96,6 +98,18 @@ fn processes_over_tcp() {
     every_world("processes, TCP", "NET/Socket/0", |n| {
         of_processes(Processes::new(n).tcp_store().with("NCCL_SHM_DISABLE", "1"))
     });
+}
+
+#[test]
+fn a_forced_algorithm_is_the_one_that_runs() {
+    for (algorithm, name) in [("ring", "direct+ring"), ("tree", "tree"), ("pat", "bruck")] {
+        let world = Threads::new(3).with("NCCL_ALGO", algorithm);
+        let names = world.run(|group| {
+            group.all_reduce_in_place(&mut [1.0_f32; 5000], nccl::ReduceOp::Sum)?;
+            Ok(group.last_algorithm())
+        });
+        assert_eq!(names.unwrap(), [name; 3], "NCCL_ALGO={algorithm}");
+    }
 }
 
 /// The forced algorithms, in a few worlds: the results are those of the oracle, as the default's.

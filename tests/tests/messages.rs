@@ -1,5 +1,8 @@
 //! Messages between pairs, asynchronous work, objects, and subgroups.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::cast_possible_truncation, reason = "ranks and turns are small numbers")]
+
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -16,7 +19,6 @@ use nccl::Result;
 use nccl::bf16;
 use nccl::f16;
 use nccl::run_threads;
-use nccl::store::Store;
 use tests::oracle::Flavour;
 use tests::oracle::Value;
 use tests::oracle::mix;
@@ -28,7 +30,12 @@ const MIB: usize = 1 << 20;
 
 #[test]
 fn a_rank_of_a_world_of_processes() {
-    processes::serve(&[("pairs", pairs), ("batches", batches), ("tags", tags)]);
+    processes::serve(&[
+        ("pairs", pairs),
+        ("batches", batches),
+        ("tags", tags),
+        ("farewell", farewell),
+    ]);
 }
 
 fn pattern(rank: usize, len: usize, seed: u64) -> Vec<u8> {
@@ -172,6 +179,34 @@ fn many_in_order(group: &ProcessGroup) -> Result<()> {
 #[test]
 fn tags_choose_and_order_holds() {
     everywhere(3, "tags", tags);
+}
+
+/// Messages sent by a rank that then leaves; the receiver takes the second once it has left.
+fn farewell(group: ProcessGroup) -> Result<String> {
+    for turn in 0..10_u64 {
+        let pair = group.split(Some(0), 0)?.unwrap();
+        let store = group.store();
+        let key = format!("left in turn {turn}");
+        if pair.rank() == 0 {
+            pair.send(&[turn], 1)?;
+            pair.send(&[turn + 1; 20], 1)?;
+            drop(pair);
+            store.set(&key, b"")?;
+        } else {
+            let (mut first, mut second) = ([0], [0; 20]);
+            pair.recv(&mut first, 0)?;
+            store.get_within(&key, Duration::from_secs(20))?;
+            pair.recv(&mut second, 0)?;
+            assert_eq!((first, second), ([turn], [turn + 1; 20]));
+        }
+    }
+    group.finalize()?;
+    Ok("done".to_owned())
+}
+
+#[test]
+fn what_a_rank_sent_before_it_left_arrives() {
+    everywhere(2, "farewell", farewell);
 }
 
 /// The ring, and everyone to everyone both ways with messages larger than any buffer.

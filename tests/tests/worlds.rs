@@ -1,5 +1,7 @@
 //! Large worlds, and random programs.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fs;
 use std::time::Duration;
 use std::time::Instant;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::net::widen_backlog;
 
 /// How many connections are accepted before others have their turn.
 const TURN: usize = 64;
@@ -32,6 +33,9 @@ pub(super) fn listen(what: &'static str, ip: IpAddr) -> Result<TcpListener> {
     }
     let listener = TcpListener::bind((ip, 0))
         .map_err(|error| fail(error, "; is it an address of this machine?"))?;
+    // In a large world all ranks dial at once, and a connection that overflows the standard
+    // library's queue is reset after its hello.
+    widen_backlog(&listener);
     listener.set_nonblocking(true).map_err(|error| fail(error, ""))?;
     Ok(listener)
 }

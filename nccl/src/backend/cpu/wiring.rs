@@ -352,6 +352,8 @@ struct LocalSlot {
     geometry: Geometry,
     bells: [Option<Doorbell>; 2],
     taken: usize,
+    /// One of the two has gone; its messages may still wait here for the other.
+    orphan: bool,
 }
 
 /// Links between threads of this process that are being made.
@@ -373,7 +375,10 @@ impl Wiring {
             let region = Arc::new(Region::heap(self.geometry.region_bytes())?);
             let mut bells = [None, None];
             bells[place] = Some(self.bell.clone());
-            slots.insert(key, LocalSlot { region, geometry: self.geometry, bells, taken: 0 });
+            slots.insert(
+                key,
+                LocalSlot { region, geometry: self.geometry, bells, taken: 0, orphan: false },
+            );
         }
         Ok(Pending::Local(LocalKey { role: u8::from(role == Role::Accept), ..key }))
     }
@@ -404,10 +409,17 @@ impl Wiring {
 
 impl Drop for Wiring {
     fn drop(&mut self) {
-        // Halves of links between threads whose other half will not come.
+        // Halves of links between threads whose other half will not come. Where only this half was
+        // taken, the other one stays: there may be messages in it.
         let (token, group, me) = (self.control.token(), self.state.id, self.control.member().rank);
-        lock(&LOCAL).retain(|key, _| {
-            key.token != token || key.group != group || (key.dialer != me && key.acceptor != me)
+        lock(&LOCAL).retain(|key, slot| {
+            let own = (key.token, key.group, key.channel) == (token, group, self.channel);
+            if !own || (key.dialer != me && key.acceptor != me) {
+                return true;
+            }
+            let stays = slot.taken == 1 && !slot.orphan;
+            slot.orphan = true;
+            stays
         });
     }
 }
