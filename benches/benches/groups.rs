@@ -20,7 +20,8 @@ fn groups(criterion: &mut Criterion) {
                     group.barrier()?;
                     let begun = Instant::now();
                     for _ in 0..iters {
-                        if let Some(half) = group.split(Some(group.rank() as u32 % 2), 0)? {
+                        let color = u32::from(group.rank() % 2 == 1);
+                        if let Some(half) = group.split(Some(color), 0)? {
                             half.barrier()?;
                         }
                     }

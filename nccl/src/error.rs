@@ -24,7 +24,7 @@ pub type Result<T, E = Error> = core::result::Result<T, E>;
 /// Why a call failed. [`Error::family`] says who must act, [`Error::poisons_group`] whether the
 /// group can still be used.
 #[expect(missing_docs, reason = "the sentence on a variant explains its fields")]
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     // ---- misuse ----
@@ -114,6 +114,13 @@ pub enum Error {
     Load(Arc<nccl_sys::LoadError>),
 }
 
+/// The text, behind the variant's name: what a program prints whose `main` returns the error.
+impl core::fmt::Debug for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}: {self}", self.kind())
+    }
+}
+
 /// Where in a group something happened: `group "world", rank 1, #18 all_reduce f32×1024 sum`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -177,6 +184,36 @@ impl Error {
             | Self::StoreTimeout { .. }
             | Self::StoreLost { .. } => Family::Group,
             Self::Load(_) => Family::Library,
+        }
+    }
+
+    /// The variant's name.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Count { .. } => "Count",
+            Self::Rank { .. } => "Rank",
+            Self::Op { .. } => "Op",
+            Self::Usage { .. } => "Usage",
+            Self::Env { .. } => "Env",
+            Self::Conflict { .. } => "Conflict",
+            Self::Resolve { .. } => "Resolve",
+            Self::Interface { .. } => "Interface",
+            Self::Bind { .. } => "Bind",
+            Self::Connect { .. } => "Connect",
+            Self::Join { .. } => "Join",
+            Self::Missing { .. } => "Missing",
+            Self::System { .. } => "System",
+            Self::PeerLost { .. } => "PeerLost",
+            Self::Mismatch { .. } => "Mismatch",
+            Self::Timeout { .. } => "Timeout",
+            Self::Aborted { .. } => "Aborted",
+            Self::Protocol { .. } => "Protocol",
+            Self::Poisoned { .. } => "Poisoned",
+            Self::StoreTimeout { .. } => "StoreTimeout",
+            Self::StoreLost { .. } => "StoreLost",
+            Self::StoreRefused { .. } => "StoreRefused",
+            Self::Load(_) => "Load",
         }
     }
 

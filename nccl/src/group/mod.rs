@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::backend::cpu::CpuBackend;
+use crate::clock::Deadline;
+use crate::control::PeerState;
 use crate::error::Error;
 use crate::error::Result;
 use crate::rank::Member;
@@ -254,7 +256,7 @@ impl ProcessGroup {
     pub fn finalize(self) -> Result<()> {
         self.barrier()?;
         self.inner.finalized.store(true, Ordering::Release);
-        self.inner.leave();
+        self.inner.leave_in_order(self.timeout);
         Ok(())
     }
 
@@ -268,12 +270,39 @@ impl ProcessGroup {
     }
 }
 
+/// How long the host of the control plane waits for the others to leave before it goes.
+const FAREWELL_TIME: Duration = Duration::from_secs(5);
+
 impl Inner {
     fn leave(&self) {
         if let Some(control) = &self.world.control {
             control.leave(self.state.id);
             control.unregister(self.state.id);
         }
+    }
+
+    /// As `leave`; the rank that hosts store and control plane goes last, since whoever still
+    /// reads their last words would take its end for a death.
+    fn leave_in_order(&self, timeout: Duration) {
+        let Some(control) = &self.world.control else { return };
+        control.leave(self.state.id);
+        if self.state.members.len() == control.member().world_size && control.member().rank == 0 {
+            let deadline = Deadline::after(timeout.min(FAREWELL_TIME));
+            let here = |rank: &usize| {
+                control.peer_state(self.state.members[*rank]) == PeerState::Alive
+                    && !control.left(self.state.id, *rank)
+            };
+            let mut others: Vec<usize> =
+                (0..self.state.members.len()).filter(|rank| *rank != self.state.rank).collect();
+            loop {
+                others.retain(here);
+                if others.is_empty() || deadline.passed() || self.state.has_failed() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+        control.unregister(self.state.id);
     }
 }
 

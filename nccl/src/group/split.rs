@@ -11,6 +11,8 @@ use crate::trace::GroupState;
 
 /// What a rank says about the subgroup it wants: color, key, digest of the list it was given.
 const WORDS: usize = 3;
+/// In place of a color: the subgroup is given by a list.
+const BY_LIST: u64 = u64::MAX - 1;
 /// A rank in no subgroup.
 const NO_COLOR: u64 = u64::MAX;
 
@@ -39,7 +41,7 @@ impl ProcessGroup {
     pub fn split(&self, color: Option<u32>, key: i64) -> Result<Option<Self>> {
         let turn = self.inner.splits.fetch_add(1, Ordering::Relaxed);
         let wish = [color.map_or(NO_COLOR, u64::from), key.cast_unsigned(), 0];
-        let wishes = self.wishes(wish)?;
+        let wishes = self.wishes("split", wish)?;
         let Some(color) = color else { return Ok(None) };
         let mut members: Vec<(i64, usize)> = (0..self.world_size())
             .filter(|rank| wishes[rank * WORDS] == u64::from(color))
@@ -83,7 +85,7 @@ impl ProcessGroup {
         }
         let turn = self.inner.splits.fetch_add(1, Ordering::Relaxed);
         let own = hash(ranks.iter().map(|rank| *rank as u64));
-        let wishes = self.wishes([0, 0, own])?;
+        let wishes = self.wishes(OP, [BY_LIST, 0, own])?;
         let other = (0..self.world_size()).filter(|rank| wishes[rank * WORDS + 2] != own);
         let other: Vec<usize> = other.collect();
         if !other.is_empty() {
@@ -103,10 +105,18 @@ impl ProcessGroup {
         self.subgroup(name, ranks).map(Some)
     }
 
-    fn wishes(&self, wish: [u64; WORDS]) -> Result<Vec<u64>> {
+    /// What all ranks say; an error on all of them if some call `split` and others `subgroup_of`.
+    fn wishes(&self, op: &'static str, wish: [u64; WORDS]) -> Result<Vec<u64>> {
         let mut wishes = vec![0; WORDS * self.world_size()];
         self.all_gather(&wish, &mut wishes)?;
-        Ok(wishes)
+        let by_list = |rank: &usize| wishes[rank * WORDS] == BY_LIST;
+        let (lists, colors): (Vec<usize>, Vec<usize>) = (0..self.world_size()).partition(by_list);
+        if lists.is_empty() || colors.is_empty() {
+            return Ok(wishes);
+        }
+        let (lists, colors) = (rank::list(&lists), rank::list(&colors));
+        let problem = format!("ranks {lists} called subgroup_of, ranks {colors} called split");
+        Err(Error::Usage { op, problem })
     }
 
     /// The group of `ranks` of this group, of which this rank is one.

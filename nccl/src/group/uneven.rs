@@ -4,6 +4,7 @@ use super::ProcessGroup;
 use crate::count;
 use crate::desc::Kind;
 use crate::dtype::Element;
+use crate::error::Error;
 use crate::error::Result;
 use crate::op::ReduceOp;
 
@@ -57,9 +58,12 @@ impl ProcessGroup {
     /// **Shape:** parts follow one another in rank order without gaps; rank `a`'s
     /// `send_counts[b]` equals rank `b`'s `recv_counts[a]`.
     ///
+    /// The counts are compared first: that costs an all-gather of `16 * world_size` bytes.
+    ///
     /// # Errors
-    /// As [`ProcessGroup::all_to_all`]; counts that do not match between two ranks are an error on
-    /// every rank that names the two.
+    /// As [`ProcessGroup::all_to_all`]. Counts that do not match between two ranks are an
+    /// [`Usage`](Error::Usage) error on every rank that names the two and both numbers; no data has
+    /// moved, and the group stays good.
     ///
     /// # Source
     /// `all_to_all_single` with split sizes of c10d; `MPI_Alltoallv`.
@@ -72,7 +76,37 @@ impl ProcessGroup {
     ) -> Result<()> {
         let member = self.member();
         count::all_to_all_v(send.len(), recv.len(), send_counts, recv_counts, member)?;
+        self.compare_counts(send_counts, recv_counts)?;
         let call = self.call::<T>(Kind::AllToAllV, 0).counts(send_counts, recv_counts);
         self.blocking(&call.buffers(send, recv))
+    }
+
+    /// Fails on every rank alike if what one rank sends to another is not what that one expects.
+    fn compare_counts(&self, send_counts: &[usize], recv_counts: &[usize]) -> Result<()> {
+        let ranks = self.world_size();
+        if ranks == 1 {
+            return Ok(());
+        }
+        let own: Vec<u64> =
+            send_counts.iter().chain(recv_counts).map(|count| *count as u64).collect();
+        let mut all = vec![0; own.len() * ranks];
+        self.all_gather(&own, &mut all)?;
+        let counts = |rank: usize| all.get(rank * 2 * ranks..).unwrap_or_default();
+        for sender in 0..ranks {
+            for receiver in 0..ranks {
+                let sends = counts(sender).get(receiver);
+                let expects = counts(receiver).get(ranks + sender);
+                let (Some(sends), Some(expects)) = (sends, expects) else { continue };
+                if sends != expects {
+                    let problem = format!(
+                        "rank {sender} sends {sends} elements to rank {receiver}, which expects \
+                         {expects} from it (group {:?})",
+                        self.name()
+                    );
+                    return Err(Error::Usage { op: "all_to_all_v", problem });
+                }
+            }
+        }
+        Ok(())
     }
 }
