@@ -32,8 +32,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// `nccl run` with these arguments, cut at spaces.
 fn launcher(options: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nccl"));
-    command.arg("run").args(options.split_whitespace());
+    // Whoever starts the tests may ignore signals (as shells do for what they run in the background),
+    // and the launcher rightly keeps it so: begin with none ignored.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,QUIT,TERM,USR1,USR2,CHLD,PIPE"]);
+    command.arg(env!("CARGO_BIN_EXE_nccl")).arg("run").args(options.split_whitespace());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
