@@ -13,6 +13,18 @@ use nccl::config::TransportChoice;
 use nccl::store::MemoryStore;
 use nccl::store::SharedStore;
 
+/// Raises this process's limit of descriptors to `count`; says whether it may have so many.
+#[must_use]
+pub fn may_open(count: u64) -> bool {
+    use rustix::process::Resource;
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= count) {
+        return true;
+    }
+    let raised = rustix::process::Rlimit { current: Some(count), maximum: limit.maximum };
+    rustix::process::setrlimit(Resource::Nofile, raised).is_ok()
+}
+
 /// A world of threads to be started: [`nccl::run_threads`] with settings and bounds.
 #[derive(Clone, Debug)]
 #[must_use = "nothing runs before `run`"]

@@ -7,8 +7,11 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
+
+mod programs;
 
 use tests::faults::KINDS;
 use tests::faults::World;
@@ -183,4 +186,32 @@ fn every_operation_is_right_between_two_hosts() {
         assert!(!world.transcript().contains("wrong"), "{kind}:\n{}", world.transcript());
         world.end();
     }
+}
+
+/// The commands of docs/run.md: one on each host, with the address of the first.
+#[test]
+fn nccl_run_joins_two_hosts() {
+    let Some(hosts) = Hosts::new("r") else { return };
+    let (launcher, hello) = (programs::built("nccl"), programs::built("hello"));
+    let start = |node: usize| {
+        let mut command = programs::clean("ip");
+        command.args(["netns", "exec", &hosts.names[node]]).arg(&launcher);
+        command.args(["run", "-n", "2", "--nnodes", "2", "--node-rank", &node.to_string()]);
+        command.args(["--rdzv", "10.77.0.1:29600", "--timeout", "40", "--run-id", "two", "--"]);
+        command.arg(&hello).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let launched = [start(0), start(1)];
+    let outputs = launched.map(|child| child.wait_with_output().unwrap());
+    let text = |at: usize| {
+        let output = &outputs[at];
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
+        out
+    };
+    let all = text(0) + &text(1);
+    for rank in 0..4 {
+        assert!(all.contains(&format!("rank {rank} of 4")), "{all}");
+    }
+    assert!(all.contains("NET/Socket/0") && all.contains("P2P/CMA"), "{all}");
 }
