@@ -35,7 +35,7 @@ impl ProcessGroup {
     /// if group.rank() == 0 {
     ///     group.send(&[1.5_f32, 2.5], 1)?;
     /// } else {
-    ///     let mut got = [0.0; 2];
+    ///     let mut got = [0.0_f32; 2];
     ///     group.recv(&mut got, 0)?;
     ///     assert_eq!(got, [1.5, 2.5]);
     /// }
