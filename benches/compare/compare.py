@@ -3,7 +3,7 @@
 
     cargo build --release -p nccl-cli
     python3 benches/compare/compare.py [--ranks 2] [--transport shm|tcp] [--rounds 5]
-        [--sizes 4,1024,...] [--budget 0.12] [--torch PYTHON] [--csv FILE]
+        [--sizes 4,1024,...] [--budget 0.12] [--torch PYTHON] [--without PEERS] [--csv FILE]
 
 Peers: Debian's Open MPI and MPICH (mpirun.openmpi with mpicc.openmpi, mpiexec.mpich with mpicc.mpich)
 and torch's gloo (TCP only; --torch names a Python that has it). A peer that is missing is named. Every
@@ -33,6 +33,7 @@ def command_line():
     parser.add_argument("--sizes", default="4,1024,65536,1048576,16777216")
     parser.add_argument("--budget", default="0.12", help="seconds of iterations a cell")
     parser.add_argument("--torch", help="a Python with torch")
+    parser.add_argument("--without", default="", help="peers to leave out (mpich collapses with more ranks than cores)")
     parser.add_argument("--csv", help="where to store all rows")
     return parser.parse_args()
 
@@ -72,6 +73,9 @@ def peers(args, scratch):
     if args.transport == "tcp":
         script = [str(HERE / "gloo_loop.py"), str(args.ranks), args.sizes, args.budget]
         found["torch-gloo"] = [args.torch, *script] if args.torch else None
+    for name in [name for name in found if name in args.without.split(",")]:
+        print(f"# left out: {name}")
+        del found[name]
     for name in [name for name, command in found.items() if not command]:
         print(f"# missing here: {name}")
         del found[name]
@@ -102,7 +106,7 @@ def main():
         pathlib.Path(args.csv).write_text("\n".join(map(",".join, all_rows)) + "\n")
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     print(f"# {args.ranks} ranks, {args.transport}, {args.rounds} rounds, {os.cpu_count()} cores, load {load}")
-    print(f"| operation | bytes | ours us | " + " | ".join(f"{name} us" for name in names[1:]) + " | ours / best |")
+    print("| operation | bytes | ours us | " + " | ".join(f"{name} us" for name in names[1:]) + " | ours / best |")
     print("|---|---|---|" + "---|" * len(names))
     for operation, size in dict.fromkeys((key[0], key[1]) for key in cells):
         medians = {name: statistics.median(cells[operation, size, name]) for name in names if cells[operation, size, name]}

@@ -188,6 +188,18 @@ fn every_operation_is_right_between_two_hosts() {
     }
 }
 
+#[test]
+fn memory_between_hosts_that_do_not_share_it_is_refused_by_name() {
+    let Some(hosts) = Hosts::new("m") else { return };
+    let mut world = hosts.world(&[("NCCL_RS_TRANSPORT", "shm")], "loop all_reduce 10");
+    for rank in 0..4 {
+        let text = world.word(rank, "error ", PATIENCE);
+        assert!(text.contains("cannot be reached by shared memory"), "{text}");
+        assert!(text.contains("NCCL_RS_TRANSPORT"), "{text}");
+    }
+    world.end();
+}
+
 /// The commands of docs/run.md: one on each host, with the address of the first.
 #[test]
 fn nccl_run_joins_two_hosts() {
