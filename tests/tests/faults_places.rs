@@ -1,7 +1,6 @@
 //! Ranks that come twice, and hosts without room in `/dev/shm`: by processes.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::process::Command;
 use std::time::Duration;

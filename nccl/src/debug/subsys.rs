@@ -61,10 +61,19 @@ impl Subsys {
         self.0
     }
 
-    /// Where its lines go in the `log` crate: the first subsystem of the set names it.
+    /// As well as INIT, which is logged by default: for what NCCL, too, says of connections.
+    pub(crate) const fn and_init(self) -> Self {
+        Self(self.0 | Self::INIT.0)
+    }
+
+    /// Where its lines go in the `log` crate: the first subsystem of the set names it, INIT only if
+    /// there is no other.
     pub(crate) fn target(self) -> &'static str {
         if self == Self::ALL {
             return "nccl";
+        }
+        if self.0 & !Self::INIT.0 != 0 && self.0 & Self::INIT.0 != 0 {
+            return Self(self.0 & !Self::INIT.0).target();
         }
         NAMES.iter().find(|(_, set, _)| self.0 & set.0 != 0).map_or("nccl", |(_, _, target)| target)
     }

@@ -213,19 +213,21 @@ impl Wiring {
             _ if way.starts_with("P2P") => Subsys::P2P,
             _ => Subsys::NET,
         };
+        let subsys = subsys.and_init();
         if !debug::wants_info(subsys) {
             return;
         }
         let dev = self.me().ok().and_then(|me| me.local_rank);
         let dev = dev.and_then(|dev| i32::try_from(dev).ok()).unwrap_or(0);
         let (channel, from, to) = (self.channel, local(me), local(peer));
-        let send = if subsys == Subsys::NET { "[send] " } else { "" };
+        let is_net = subsys == Subsys::NET.and_init();
+        let send = if is_net { "[send] " } else { "" };
         debug::info!(
             subsys,
             dev,
             "Channel 00/{channel} : {me}[{from}] -> {peer}[{to}] {send}via {way}"
         );
-        if subsys == Subsys::NET {
+        if is_net {
             debug::info!(
                 subsys,
                 dev,
