@@ -61,11 +61,6 @@ impl Subsys {
         self.0
     }
 
-    /// As well as INIT, which is logged by default: for what NCCL, too, says of connections.
-    pub(crate) const fn and_init(self) -> Self {
-        Self(self.0 | Self::INIT.0)
-    }
-
     /// Where its lines go in the `log` crate: the first subsystem of the set names it, INIT only if
     /// there is no other.
     pub(crate) fn target(self) -> &'static str {
@@ -143,6 +138,6 @@ mod tests {
             assert_eq!(*target, format!("nccl::{}", name.to_lowercase()));
         }
         assert_eq!(seen, Subsys::ALL.bits());
-        assert_eq!((Subsys::NET | Subsys::INIT).target(), "nccl::init");
+        assert_eq!((Subsys::NET | Subsys::INIT).target(), "nccl::net");
     }
 }

@@ -213,14 +213,15 @@ impl Wiring {
             _ if way.starts_with("P2P") => Subsys::P2P,
             _ => Subsys::NET,
         };
-        let subsys = subsys.and_init();
+        // As in NCCL, where connections belong to INIT, too, and so are logged by default.
+        let subsys = subsys | Subsys::INIT;
         if !debug::wants_info(subsys) {
             return;
         }
         let dev = self.me().ok().and_then(|me| me.local_rank);
         let dev = dev.and_then(|dev| i32::try_from(dev).ok()).unwrap_or(0);
         let (channel, from, to) = (self.channel, local(me), local(peer));
-        let is_net = subsys == Subsys::NET.and_init();
+        let is_net = subsys == Subsys::NET | Subsys::INIT;
         let send = if is_net { "[send] " } else { "" };
         debug::info!(
             subsys,
