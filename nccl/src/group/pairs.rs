@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ProcessGroup;
+use super::work::End;
 use super::work::Shared;
 use super::work::Work;
 use crate::backend::Backend;
@@ -145,7 +146,7 @@ impl ProcessGroup {
         // taken back; until then nobody touches its elements.
         let tickets = unsafe { self.inner.backend.p2p_post(&[op]) }?;
         let shared = Shared::new();
-        let end = shared.clone();
+        let end = End::of(&shared);
         let finish = move |outcome: Result<usize>| end.finish(outcome.map(|_| held.give_back()));
         let Some(ticket) = tickets.first() else {
             let problem = "the backend took no message".to_owned();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use super::ProcessGroup;
+use super::work::End;
 use super::work::Shared;
 use crate::backend::Call;
 use crate::count;
@@ -151,7 +152,7 @@ impl<'scope> Scope<'scope, '_> {
     fn begin(&'scope self, call: Call<'static>) -> Result<()> {
         self.group.usable(call.kind.name())?;
         let shared = Shared::new();
-        let end = shared.clone();
+        let end = End::of(&shared);
         let (backend, timeout) = (self.group.inner.backend.clone(), self.group.timeout);
         self.group.inner.queue.push(move || {
             let call = call;

@@ -17,6 +17,7 @@ use crate::clock::Deadline;
 use crate::count;
 use crate::desc::Kind;
 use crate::dtype::Element;
+use crate::error::Error;
 use crate::error::Result;
 use crate::op::ReduceOp;
 use crate::trace::lock;
@@ -56,6 +57,32 @@ impl<B> Shared<B> {
                 return outcome;
             }
             outcome = self.done.wait(outcome).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Whoever runs an operation: tells the outcome, also if it panics on the way.
+pub(super) struct End<B>(Option<Arc<Shared<B>>>);
+
+impl<B> End<B> {
+    /// The end of what `shared` waits for.
+    pub(super) fn of(shared: &Arc<Shared<B>>) -> Self {
+        Self(Some(shared.clone()))
+    }
+
+    /// Tells the outcome.
+    pub(super) fn finish(mut self, outcome: Result<B>) {
+        if let Some(shared) = self.0.take() {
+            shared.finish(outcome);
+        }
+    }
+}
+
+impl<B> Drop for End<B> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take() {
+            let problem = "the thread that ran it panicked or could not be started".to_owned();
+            shared.finish(Err(Error::Usage { op: "asynchronous work", problem }));
         }
     }
 }
@@ -196,14 +223,14 @@ impl ProcessGroup {
     fn begin<B: OwnedBuffer>(&self, call: Call<'static>, held: Held<B>) -> Result<Work<B>> {
         let call = call.in_place_at(held.as_mut_ptr().cast());
         let shared = Shared::new();
-        let end = shared.clone();
+        let end = End::of(&shared);
         self.submit(call, move |outcome| end.finish(outcome.map(|()| held.give_back())))?;
         Ok(Work::of(shared))
     }
 
     fn enqueue<B: Send + 'static>(&self, call: Call<'static>, value: B) -> Result<Work<B>> {
         let shared = Shared::new();
-        let end = shared.clone();
+        let end = End::of(&shared);
         self.submit(call, move |outcome| end.finish(outcome.map(|()| value)))?;
         Ok(Work::of(shared))
     }
@@ -228,7 +255,7 @@ impl ProcessGroup {
     /// Runs a call whose buffers are borrowed, behind those that wait in the queue.
     pub(super) fn behind_the_queue(&self, call: &Call<'_>) -> Result<()> {
         let shared = Shared::new();
-        let end = shared.clone();
+        let end = End::of(&shared);
         let counts = (call.send_counts.to_vec(), call.recv_counts.to_vec());
         let call = Call { send_counts: &[], recv_counts: &[], ..*call };
         let (backend, timeout) = (self.inner.backend.clone(), self.timeout);

@@ -147,9 +147,12 @@ impl Backend for CpuBackend {
         let (send, recv) = (call.send, call.recv);
         let job = Job { desc, dtype: call.dtype, op: call.op, send, recv };
         self.state.begin(&desc);
+        let mut guard = CancelOnPanic { engine, returned: false };
         // SAFETY: the schedule names ranges within what the kind and the counts imply, for which the
         // caller vouches.
-        let outcome = unsafe { engine.run(&job, schedule, &deadline) };
+        let outcome = unsafe { guard.engine.run(&job, schedule, &deadline) };
+        guard.returned = true;
+        drop(guard);
         if outcome.is_ok() {
             self.state.end();
         }
@@ -184,6 +187,20 @@ impl Backend for CpuBackend {
             && let Some(control) = &self.control
         {
             control.fail(self.state.id, &failure);
+        }
+    }
+}
+
+/// Takes the buffers of a call back from the peers that read them, if the call unwinds.
+struct CancelOnPanic<'a> {
+    engine: &'a mut Engine,
+    returned: bool,
+}
+
+impl Drop for CancelOnPanic<'_> {
+    fn drop(&mut self) {
+        if !self.returned {
+            self.engine.mesh.cancel();
         }
     }
 }
