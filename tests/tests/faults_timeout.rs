@@ -91,7 +91,10 @@ fn a_rank_that_does_not_call_is_named_at_the_deadline_on_every_rank() {
                 );
                 format!("{here}: rank {origin} waited T in {call}; not arrived: {absent}")
             };
-            assert!([0, 1, 3].iter().any(|origin| text == says(*origin)), "{text}\n{}", says(0));
+            // A rank that asks a moment later finds rank 2 in its next call already.
+            let later = format!("not arrived: rank 2 (host {host}, pid {pid}): in #2 barrier for");
+            let said = [0, 1, 3].iter().any(|origin| text == says(*origin));
+            assert!(said || text.contains(&later), "{text}\n{}", says(0));
         }
     }
 }

@@ -171,7 +171,8 @@ fn absent(state: &GroupState, mesh: &Mesh, desc: &OpDesc) -> Vec<Absent> {
             continue;
         }
         let doing = match status {
-            Some(status) if status.desc.seq >= desc.seq => continue,
+            // Further on, or in this very operation: another one with its number is not arriving.
+            Some(status) if status.desc.seq > desc.seq || status.desc == *desc => continue,
             Some(status) => status.to_string(),
             None => "does not answer".to_owned(),
         };
