@@ -268,6 +268,27 @@ fn too_few_descriptors_are_an_error_that_says_so() {
 }
 
 #[test]
+fn a_rank_that_can_accept_no_connection_any_more_is_named_by_all() {
+    for transport in ["tcp", "shm"] {
+        let words = |rank| {
+            let word = if rank == 0 { "full" } else { "loop" };
+            [word, "all_reduce", "1000"].map(str::to_owned).to_vec()
+        };
+        let disable = if transport == "tcp" { "1" } else { "0" };
+        let env = [("NCCL_RS_TIMEOUT_MS", "30000"), ("NCCL_SHM_DISABLE", disable)];
+        let mut world = World::start(RANK, 3, &env, words);
+        for rank in 0..3 {
+            let said = world.first_of(rank, &["error "], PATIENCE);
+            let says = said.text.contains(": Too many open files")
+                && (rank == 0 || said.text.contains("rank 0 aborted"))
+                && !said.text.contains(" waited ");
+            assert!(says, "{transport}, rank {rank}: {said:?}");
+        }
+        world.end();
+    }
+}
+
+#[test]
 fn a_free_port_is_free() {
     assert!(TcpListener::bind(("127.0.0.1", free_port())).is_ok());
 }

@@ -89,7 +89,8 @@ pub(super) struct Acceptor {
     #[cfg(target_os = "linux")]
     unix: Option<unix::Listener>,
     strangers: Vec<Stranger>,
-    pause: Pause,
+    tcp_pause: Pause,
+    unix_pause: Pause,
     patience: Duration,
     strays: Strays,
 }
@@ -102,7 +103,8 @@ impl Acceptor {
             #[cfg(target_os = "linux")]
             unix: unix::Listener::bind(),
             strangers: Vec::new(),
-            pause: Pause::default(),
+            tcp_pause: Pause::default(),
+            unix_pause: Pause::default(),
             patience,
             strays: Strays::default(),
         })
@@ -131,14 +133,14 @@ impl Acceptor {
                 Stream::Unix(stream) => PollFd::new(stream, PollFlags::IN),
             });
         }
-        let accepting = match self.pause.left() {
+        let accepting = |pause: &Pause| match pause.left() {
             None => PollFlags::IN,
             Some(_) => PollFlags::empty(),
         };
-        set.push(PollFd::new(&self.tcp, accepting));
+        set.push(PollFd::new(&self.tcp, accepting(&self.tcp_pause)));
         #[cfg(target_os = "linux")]
         if let Some(unix) = &self.unix {
-            set.push(PollFd::new(unix, accepting));
+            set.push(PollFd::new(unix, accepting(&self.unix_pause)));
         }
     }
 
@@ -146,7 +148,7 @@ impl Acceptor {
     pub(super) fn due(&self) -> Option<Duration> {
         let oldest =
             self.strangers.first().map(|first| self.patience.saturating_sub(first.since.elapsed()));
-        [oldest, self.pause.left()].into_iter().flatten().min()
+        [oldest, self.tcp_pause.left(), self.unix_pause.left()].into_iter().flatten().min()
     }
 
     /// Does what the flags of [`Acceptor::poll_fds`] allow, and closes who took too long.
@@ -172,7 +174,7 @@ impl Acceptor {
 
     fn accept(&mut self, door: &Door<'_>) {
         let tcp = &self.tcp;
-        let accepted = self.pause.accept(PORT, || tcp.accept());
+        let accepted = self.tcp_pause.accept(PORT, || tcp.accept());
         for (stream, addr) in accepted {
             if stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).is_ok() {
                 self.meet(Stream::Tcp(stream), Some(addr.ip()), door);
@@ -180,7 +182,7 @@ impl Acceptor {
         }
         #[cfg(target_os = "linux")]
         if let Some(unix) = &self.unix {
-            for stream in self.pause.accept(PORT, || unix.accept()) {
+            for stream in self.unix_pause.accept(PORT, || unix.accept()) {
                 match unix::check_user(&stream) {
                     Ok(()) => self.meet(Stream::Unix(stream), None, door),
                     Err(why) => {
@@ -189,6 +191,7 @@ impl Acceptor {
                 }
             }
         }
+        door.inbox.note(self.tcp_pause.refusal().or_else(|| self.unix_pause.refusal()));
     }
 
     /// Listens to a new stranger at once: most have spoken when they are accepted, and then no

@@ -2,16 +2,18 @@
 
 use core::fmt;
 use std::collections::HashMap;
+use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
 #[cfg(test)]
 use std::sync::PoisonError;
-#[cfg(test)]
 use std::time::Duration;
 
+use super::port::Refusal;
 #[cfg(test)]
 use crate::clock::Deadline;
 use crate::trace::lock;
@@ -73,6 +75,7 @@ pub(crate) struct Accepted {
 pub(super) struct Inbox {
     waiting: Mutex<HashMap<LinkKey, Accepted>>,
     came: Condvar,
+    refusal: Mutex<Option<Refusal>>,
 }
 
 impl Inbox {
@@ -112,6 +115,17 @@ impl Inbox {
             let woken = self.came.wait_timeout(waiting, deadline.left());
             waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Notes whether connections can be accepted at present.
+    pub(super) fn note(&self, refusal: Option<Refusal>) {
+        *lock(&self.refusal) = refusal;
+    }
+
+    /// Why no connection comes in for `grace` already, if the system accepts none.
+    pub(super) fn refused_for(&self, grace: Duration) -> Option<Arc<io::Error>> {
+        let refusal = lock(&self.refusal).clone()?;
+        (refusal.since.elapsed() >= grace).then_some(refusal.source)
     }
 
     /// Closes what waits for a group that is no more.

@@ -27,6 +27,7 @@ mod token;
 #[cfg(target_os = "linux")]
 mod unix;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread::JoinHandle;
@@ -119,6 +120,11 @@ impl Control {
     /// Fetches a data connection that a peer has made, if it is here.
     pub(crate) fn take(&self, key: &LinkKey) -> Option<Accepted> {
         self.shared.inbox.take(key)
+    }
+
+    /// Why no data connection comes in, if the system has accepted none for `grace`.
+    pub(crate) fn refused_for(&self, grace: Duration) -> Option<Arc<io::Error>> {
+        self.shared.inbox.refused_for(grace)
     }
 
     /// Fetches a data connection, waiting for it at most `timeout`.

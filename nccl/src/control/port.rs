@@ -45,6 +45,14 @@ pub(super) fn listen(what: &'static str, ip: IpAddr) -> Result<TcpListener> {
 pub(super) struct Pause {
     until: Option<Instant>,
     logged: Option<Instant>,
+    refusal: Option<Refusal>,
+}
+
+/// That the system accepts no connection, since when, and why.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) since: Instant,
+    pub(super) source: Arc<io::Error>,
 }
 
 impl Pause {
@@ -54,7 +62,12 @@ impl Pause {
         (!left.is_zero()).then_some(left)
     }
 
-    fn begin(&mut self, what: &str, error: &io::Error) {
+    /// The refusal that still lasts, if the last attempt met one.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.refusal.clone()
+    }
+
+    fn begin(&mut self, what: &str, error: io::Error) {
         let now = Instant::now();
         self.until = now.checked_add(PAUSE);
         if self.logged.is_none_or(|at| now.duration_since(at) >= QUIET) {
@@ -62,6 +75,8 @@ impl Pause {
             log::warn!(target: "nccl::control",
                 "cannot accept connections to the {what} for now: {error}; is `ulimit -n` too low?");
         }
+        let since = self.refusal.take().map_or(now, |refusal| refusal.since);
+        self.refusal = Some(Refusal { since, source: Arc::new(error) });
     }
 
     /// Accepts what is here, up to a turn's share.
@@ -73,12 +88,18 @@ impl Pause {
         let mut accepted = Vec::new();
         for _ in 0..TURN {
             match accept() {
-                Ok(stream) => accepted.push(stream),
+                Ok(stream) => {
+                    self.refusal = None;
+                    accepted.push(stream);
+                }
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
-                    ErrorKind::WouldBlock => break,
+                    ErrorKind::WouldBlock => {
+                        self.refusal = None;
+                        break;
+                    }
                     _ => {
-                        self.begin(what, &error);
+                        self.begin(what, error);
                         break;
                     }
                 },
@@ -103,6 +124,12 @@ mod tests {
         assert!(got.is_empty());
         assert_eq!(calls, 1);
         assert!(pause.left().is_some_and(|left| left <= PAUSE));
+        let first = pause.refusal().unwrap();
+        assert_eq!(first.source.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()));
+        let _: Vec<()> = pause.accept("port", || Err(ErrorKind::OutOfMemory.into()));
+        assert_eq!(pause.refusal().unwrap().since, first.since, "it lasts since the first one");
+        let _: Vec<()> = pause.accept("port", || Err(ErrorKind::WouldBlock.into()));
+        assert!(pause.refusal().is_none(), "the system accepts again");
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //! - `idle`: waits for a line, then a barrier
 //! - `split`: subgroups again and again
 //! - `build`: only joins
-//! - `exit`, `panic`, `drop`, `nofile N`: what the words say, after a first barrier
+//! - `exit`, `panic`, `drop`: what the words say, after a first barrier
+//! - `nofile N KIND COUNT`: `loop` with at most N descriptors
+//! - `full KIND COUNT`: joins, takes itself every further descriptor, then `loop`
 
 use std::error::Error;
 use std::io::BufRead;
@@ -36,10 +38,7 @@ fn main() -> Outcome {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if let ["nofile", limit, ..] = words.as_slice() {
-        let limit = rustix::process::Rlimit { current: limit.parse().ok(), maximum: None };
-        let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-        let limit = rustix::process::Rlimit { maximum: hard, ..limit };
-        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?;
+        limit_descriptors(limit.parse()?)?;
     }
     let begun = Instant::now();
     let group = match ProcessGroup::from_env() {
@@ -59,6 +58,22 @@ fn main() -> Outcome {
         say("done");
     }
     while hear() {}
+    Ok(())
+}
+
+/// Sets the soft limit of open descriptors.
+fn limit_descriptors(limit: u64) -> std::io::Result<()> {
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let limit = rustix::process::Rlimit { current: Some(limit), maximum: hard };
+    Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?)
+}
+
+/// Leaves no descriptor free: numbers up to 63, of which those that are open stay so.
+fn fill_descriptors() -> std::io::Result<()> {
+    limit_descriptors(64)?;
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        std::mem::forget(file);
+    }
     Ok(())
 }
 
@@ -91,6 +106,12 @@ fn act(group: &ProcessGroup, words: &[&str]) -> Result<(), nccl::Error> {
         ["drop"] => {
             group.barrier()?;
             Ok(())
+        }
+        ["full", kind, count] => {
+            if let Err(error) = fill_descriptors() {
+                say(&format!("cannot fill the descriptors: {error}"));
+            }
+            forever(group, kind, count.parse().unwrap_or(1))
         }
         ["nofile", _, kind, count] => forever(group, kind, count.parse().unwrap_or(1)),
         _ => Ok(()),

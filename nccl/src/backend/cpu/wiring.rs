@@ -45,6 +45,10 @@ const KIND_TCP: u8 = 1;
 #[cfg(target_os = "linux")]
 const KIND_SHM: u8 = 2;
 
+/// For how long the system may refuse to accept connections, as it does without free descriptors,
+/// before who waits for one fails.
+const REFUSED: Duration = Duration::from_millis(500);
+
 /// Which side of a new link this rank is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -257,7 +261,15 @@ impl Wiring {
             let from = self.world(peer);
             let key = LinkKey { group: self.state.id, channel: self.channel, from, lane };
             let Some(Accepted { stream, fds, hello }) = self.control.take(&key) else {
-                return Ok(None);
+                return match self.control.refused_for(REFUSED) {
+                    None => Ok(None),
+                    Some(source) => Err(Error::System {
+                        what: format!(
+                            "accepting the connection of rank {peer} (is `ulimit -n` too low?)"
+                        ),
+                        source,
+                    }),
+                };
             };
             match stream {
                 #[cfg(target_os = "linux")]

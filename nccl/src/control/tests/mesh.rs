@@ -46,7 +46,7 @@ fn a_dialed_connection_arrives_with_its_hello_and_carries_bytes() {
     drop(ours);
     until("the bytes are here", || {
         let mut piece = [0; 64];
-        !matches!(stream.peek(&mut piece), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+        !matches!(stream.peek(&mut piece), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     });
     let ended = stream.read_to_end(&mut got);
     assert_eq!((ended.is_ok(), got.as_slice()), (true, &b"after the hello"[..]));
@@ -159,7 +159,7 @@ fn who_is_too_slow_or_too_many_is_closed() {
     half.write_all(b"NCCL").unwrap();
     turns(patience / 2);
     half.set_nonblocking(true).unwrap();
-    assert!(half.read(&mut [0]).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
+    assert!(half.read(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock));
     turns(patience);
     assert!(is_closed(half), "too slow");
     // The oldest goes when one more than 64 is listened to.
@@ -169,7 +169,7 @@ fn who_is_too_slow_or_too_many_is_closed() {
     assert!(is_closed(many.next().unwrap()), "the oldest");
     let mut rest = many.next_back().unwrap();
     rest.set_nonblocking(true).unwrap();
-    assert!(rest.read(&mut [0]).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
+    assert!(rest.read(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock));
 }
 
 #[test]
