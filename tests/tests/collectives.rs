@@ -12,6 +12,7 @@ use nccl::ProcessGroup;
 use nccl::Result;
 use tests::cases;
 use tests::cases::WORLD_SIZES;
+use tests::matrix;
 use tests::processes;
 use tests::processes::Processes;
 use tests::threads::Threads;
@@ -21,11 +22,11 @@ const CASES: usize = 33_763;
 
 #[test]
 fn a_rank_of_a_world_of_processes() {
-    processes::serve(&[("matrix", matrix)]);
+    processes::serve(&[("matrix", every_case)]);
 }
 
 /// All cases, after which the first other rank must be reached as the test says.
-fn matrix(group: ProcessGroup) -> Result<String> {
+fn every_case(group: ProcessGroup) -> Result<String> {
     let checked = cases::check_all(&group, &cases::matrix(group.world_size()))?;
     let transport = group.transport_to((group.rank() + 1) % group.world_size());
     group.finalize()?;
@@ -49,7 +50,7 @@ fn every_world(name: &str, transport: &str, run: impl Fn(usize) -> Vec<String>) 
 }
 
 fn of_threads(world: Threads) -> Vec<String> {
-    world.run(matrix).unwrap()
+    world.run(every_case).unwrap()
 }
 
 fn of_processes(world: Processes) -> Vec<String> {
@@ -110,6 +111,26 @@ fn a_forced_algorithm_is_the_one_that_runs() {
         });
         assert_eq!(names.unwrap(), [name; 3], "NCCL_ALGO={algorithm}");
     }
+}
+
+/// Without agreement a root runs ahead of the others: the results are the same.
+#[test]
+fn without_agreement_the_results_are_the_same() {
+    let mut checked = 0;
+    for world_size in [2, 3, 8, 11] {
+        for tcp in [false, true] {
+            let world = Threads::new(world_size).with("NCCL_RS_CHECK", "0");
+            let world = if tcp { world.tcp() } else { world };
+            let cases = cases::matrix(world_size);
+            let rooted: Vec<_> =
+                cases.into_iter().filter(|case| matrix::has_root(case.kind)).collect();
+            let counts = world.run(|group| cases::check_all(&group, &rooted)).unwrap();
+            assert_eq!(counts, vec![rooted.len(); world_size]);
+            checked += rooted.len();
+        }
+    }
+    println!("without agreement: {checked} cases");
+    assert!(checked > 1000, "{checked}");
 }
 
 /// The forced algorithms, in a few worlds: the results are those of the oracle, as the default's.

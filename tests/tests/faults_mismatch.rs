@@ -2,13 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use nccl::ProcessGroup;
+use nccl::config::Env;
 use nccl::config::TransportChoice;
+use nccl::store::MemoryStore;
+use nccl::store::SharedStore;
 use tests::faults::Call;
 use tests::faults::World;
 use tests::faults::threads_of;
+use tests::threads::Threads;
 
 const RANK: &str = env!("CARGO_BIN_EXE_fault_rank");
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -352,7 +359,7 @@ fn a_collective_that_one_rank_leaves_out_ends_at_the_timeout() {
             if group.rank() == 1 {
                 // It is alive, and calls nothing until the others have given up.
                 while !group.store().check(&["over"]).unwrap() {
-                    std::thread::sleep(Duration::from_millis(5));
+                    thread::sleep(Duration::from_millis(5));
                 }
                 return (group.barrier().unwrap_err().to_string(), begun.elapsed());
             }
@@ -368,5 +375,47 @@ fn a_collective_that_one_rank_leaves_out_ends_at_the_timeout() {
                 text.contains(&format!("pid {pid}): finished #1 all_reduce f32\u{d7}1000 sum"))
             );
         }
+    }
+}
+
+#[test]
+fn without_agreement_a_root_learns_of_a_mismatch_in_its_next_call() {
+    let outcomes = Threads::new(3).with("NCCL_RS_CHECK", "0").run(|group| {
+        let count = if group.rank() == 1 { 5 } else { 4 };
+        let mut data = vec![group.rank() as f32; count];
+        let first = group.broadcast(&mut data, 0).map_err(|error| error.to_string());
+        // What comes after is one call, that waits for all.
+        let second = group.barrier().map_err(|error| error.to_string());
+        Ok((first, second))
+    });
+    let outcomes = outcomes.unwrap();
+    assert_eq!(outcomes[0].0, Ok(()), "the root does not wait");
+    for (rank, (first, second)) in outcomes.iter().enumerate() {
+        let both = format!("{first:?} {second:?}");
+        assert!(both.contains("rank 0 called #1 broadcast f32×4 root 0"), "{rank}: {both}");
+        assert!(both.contains("rank 1 called #1 broadcast f32×5 root 0"), "{rank}: {both}");
+        assert!(second.is_err(), "{rank}: the group has failed");
+    }
+}
+
+#[test]
+fn ranks_whose_settings_plan_differently_do_not_start() {
+    for (name, value, shown) in [("NCCL_RS_CHECK", "0", "0"), ("NCCL_ALGO", "Ring", "ring")] {
+        let store: SharedStore = Arc::new(MemoryStore::new(PATIENCE));
+        let join = |rank: usize| {
+            let env = Env::empty();
+            let env = if rank == 1 { env.with(name, value) } else { env };
+            let builder = ProcessGroup::builder().env(env).rank(rank).world_size(2);
+            builder.store(store.clone()).init_timeout(PATIENCE).timeout(PATIENCE).build()
+        };
+        let error = thread::scope(|scope| {
+            let first = scope.spawn(|| join(0));
+            let error = join(1).unwrap_err().to_string();
+            // Rank 0 may be in or not when the other one leaves.
+            drop(first.join().unwrap());
+            error
+        });
+        assert!(error.contains(&format!(" {name}={shown}")), "{error}");
+        assert!(error.contains("set the same NCCL_ALGO and NCCL_RS_CHECK"), "{error}");
     }
 }

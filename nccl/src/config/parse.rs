@@ -46,6 +46,15 @@ pub(super) fn bytes_or_zero(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "is more than the address space".into())
 }
 
+/// 0 or 1.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err("is neither 0 nor 1".to_owned()),
+    }
+}
+
 /// A path that is not empty.
 pub(super) fn path(text: &str) -> Result<Option<PathBuf>, String> {
     if text.is_empty() {

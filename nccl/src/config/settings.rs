@@ -86,6 +86,8 @@ pub struct TransportSettings {
     pub net: Option<String>,
     /// Which algorithms may be used.
     pub algo: AlgoSpec,
+    /// Whether operations with a root end only when every rank has heard from every other one.
+    pub check: bool,
 }
 
 /// Interfaces and sockets.
@@ -157,6 +159,7 @@ fn transport(env: &Env, notes: &mut Vec<String>) -> Result<TransportSettings> {
         buffer_bytes: vars::BUFFSIZE.read(env, notes)?,
         net: vars::NET.read(env, notes)?,
         algo: vars::ALGO.read(env, notes)?,
+        check: vars::CHECK.read(env, notes)?,
     })
 }
 

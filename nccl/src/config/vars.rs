@@ -70,6 +70,9 @@ variables! {
     Refuse SHM_SLOT_BYTES "NCCL_RS_SHM_SLOT_BYTES": Option<usize> = None, parse::slot_bytes;
         "number, K, M, G", "bytes", "by local ranks: 16K to 1K",
         "Size of one slot between two processes of one host; a pair of ranks takes 16 of them.";
+    Refuse CHECK "NCCL_RS_CHECK": bool = true, parse::switch;
+        "0, 1", "", "1",
+        "0: the CPU backend's broadcast, scatter, gather and reduce return once a rank's own part is over; ranks that call different things learn so later, in their next call at the latest.";
     Refuse NCCL_LIB "NCCL_RS_NCCL_LIB": Option<PathBuf> = None, parse::path;
         "path", "", "libnccl.so.2, then where wheels have it",
         "The NCCL library to open; no other one is tried then.";

@@ -349,9 +349,15 @@ fn agree(settings: &Settings, control: Option<&Control>, meeting: &Meeting) -> R
     let mut allowed = names.iter().filter(|name| spec.allows("all_reduce", name));
     let word = allowed.next().copied().filter(|_| allowed.next().is_none());
     tuning.algorithm = word.and_then(Algorithm::from_name);
+    tuning.agreement = settings.transport.check;
     let Some(control) = control else { return Ok(tuning) };
     let key = "nccl-rs/tuning";
-    let own = format!("{:016x} NCCL_ALGO={}", tuning.digest(), word.unwrap_or("unset"));
+    let own = format!(
+        "{:016x} NCCL_ALGO={} NCCL_RS_CHECK={}",
+        tuning.digest(),
+        word.unwrap_or("unset"),
+        u8::from(tuning.agreement)
+    );
     if control.member().rank == 0 {
         meeting.store.set(&format!("{key}/{}", control.world_name()), own.as_bytes())?;
         return Ok(tuning);
@@ -364,7 +370,7 @@ fn agree(settings: &Settings, control: Option<&Control>, meeting: &Meeting) -> R
     }
     let member = control.member();
     let why = format!(
-        "its tuning is not that of rank 0 ({own} against {}); set the same NCCL_ALGO and use the same version on all ranks",
+        "its tuning is not that of rank 0 ({own} against {}); set the same NCCL_ALGO and NCCL_RS_CHECK and use the same version on all ranks",
         String::from_utf8_lossy(&theirs)
     );
     Err(Error::Join { rank: member.rank, world_size: member.world_size, why })

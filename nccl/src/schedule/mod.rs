@@ -177,6 +177,19 @@ impl Schedule {
         }
     }
 
+    /// Takes the empty messages out: the same ones on both ends, which count the same elements.
+    fn keep_data_only(&mut self) {
+        let is_data = |action: &Action| match action {
+            Action::Send { from, .. } => from.count > 0,
+            Action::Recv { into, .. } | Action::Fold { into, .. } => into.count > 0,
+            Action::FoldLocal { .. } | Action::Copy { .. } => true,
+        };
+        for step in &mut self.steps {
+            step.actions.retain(is_data);
+        }
+        self.steps.retain(|step| !step.actions.is_empty());
+    }
+
     /// Reserves `count` elements of scratch and returns where they begin.
     fn reserve(&mut self, count: usize) -> usize {
         let at = self.scratch;
@@ -257,6 +270,17 @@ impl Shape {
 
 /// This rank's schedule for an operation. Every rank must plan with an equal `tuning`.
 pub(crate) fn plan(shape: &Shape, tuning: &Tuning) -> Schedule {
+    let mut schedule = plan_with_agreement(shape, tuning);
+    let rooted =
+        matches!(shape.kind, Kind::Broadcast | Kind::Reduce | Kind::Gather | Kind::Scatter);
+    // Where all messages are empty they stay, so that a rank whose count is not 0 hears of it.
+    if rooted && !tuning.agreement && shape.count > 0 {
+        schedule.keep_data_only();
+    }
+    schedule
+}
+
+fn plan_with_agreement(shape: &Shape, tuning: &Tuning) -> Schedule {
     match shape.kind {
         Kind::Send | Kind::Recv => point_to_point(shape),
         _ if shape.member.world_size <= 1 => alone(shape),

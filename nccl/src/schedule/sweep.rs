@@ -48,6 +48,10 @@ impl Case {
         }
     }
 
+    fn has_root(&self) -> bool {
+        matches!(self.kind, Kind::Broadcast | Kind::Reduce | Kind::Gather | Kind::Scatter)
+    }
+
     fn reduces(&self) -> bool {
         matches!(
             self.kind,
@@ -159,19 +163,26 @@ impl Case {
     fn check(&self, tuning: &Tuning, dice: &mut Dice) {
         let schedules: Vec<Schedule> =
             (0..self.ranks).map(|rank| plan(&self.shape(rank), tuning)).collect();
-        if let Err(problem) = self.problem(&schedules, dice) {
+        let agreement = tuning.agreement || !self.has_root();
+        if let Err(problem) = self.problem(&schedules, agreement, dice) {
             let forced = tuning.algorithm;
             panic!("{problem}\n{} {forced:?} {self:?}", schedules[0].algorithm);
         }
     }
 
-    fn problem(&self, schedules: &[Schedule], dice: &mut Dice) -> Result<(), String> {
+    /// What is wrong; with `agreement`, also that a rank has not heard from all.
+    fn problem(
+        &self,
+        schedules: &[Schedule],
+        agreement: bool,
+        dice: &mut Dice,
+    ) -> Result<(), String> {
         schedules.iter().try_for_each(check_overlaps)?;
         let start: Vec<Memory> = (0..self.ranks).map(|rank| self.memory(rank)).collect();
         let sending = [Sending::Buffered, Sending::Rendezvous][dice.below(2)];
         let outcome =
             World::new(schedules, start.clone(), sending, self.factor_per_rank).run(dice)?;
-        if let Some((rank, heard)) = outcome.unaware() {
+        if let Some((rank, heard)) = outcome.unaware().filter(|_| agreement) {
             return Err(format!("{rank} has heard only from {heard:b}"));
         }
         for (rank, (before, after)) in start.iter().zip(&outcome.memory).enumerate() {
@@ -212,6 +223,9 @@ fn tunings() -> Vec<Tuning> {
     let single_copy = Tuning { single_copy: true, ..Tuning::default() };
     let mut tunings = vec![Tuning::default(), single_copy];
     tunings.extend(Algorithm::ALL.map(forced));
+    let hasty = tunings.iter().map(|tuning| Tuning { agreement: false, ..tuning.clone() });
+    let hasty: Vec<Tuning> = hasty.collect();
+    tunings.extend(hasty);
     tunings
 }
 
@@ -273,7 +287,7 @@ fn a_result_that_is_off_by_one_element_is_noticed() {
     let case = Case::new(Kind::AllReduce, 2, 3, 0);
     let mut schedules: Vec<Schedule> =
         (0..2).map(|rank| plan(&case.shape(rank), &Tuning::default())).collect();
-    assert_eq!(case.problem(&schedules, &mut Dice::new(1)), Ok(()));
+    assert_eq!(case.problem(&schedules, true, &mut Dice::new(1)), Ok(()));
     for schedule in &mut schedules {
         for action in schedule.steps.iter_mut().flat_map(|step| &mut step.actions) {
             match action {
@@ -286,7 +300,7 @@ fn a_result_that_is_off_by_one_element_is_noticed() {
             }
         }
     }
-    let problem = case.problem(&schedules, &mut Dice::new(1)).unwrap_err();
+    let problem = case.problem(&schedules, true, &mut Dice::new(1)).unwrap_err();
     assert!(problem.starts_with("0: [2] is ffffffffffffffff"), "{problem}");
 }
 
@@ -298,6 +312,30 @@ fn two_ranks_need_one_exchange_for_everything_small() {
             assert_eq!(schedule.steps.len(), 1, "{kind}: {schedule:?}");
             let sends = |action: &&Action| matches!(action, Action::Send { .. });
             assert_eq!(schedule.steps[0].actions.iter().filter(sends).count(), 1, "{kind}");
+        }
+    }
+}
+
+#[test]
+fn without_agreement_a_root_that_only_sends_waits_for_nobody() {
+    let hasty = Tuning { agreement: false, ..Tuning::default() };
+    for ranks in [2, 5, 8, 9, 33] {
+        // Who only sends: the root of the first two, any other rank of the others.
+        for (kind, rank) in
+            [(Kind::Broadcast, 1), (Kind::Scatter, 1), (Kind::Gather, 0), (Kind::Reduce, 0)]
+        {
+            // A large reduction is folded by all.
+            for count in if kind == Kind::Reduce { vec![1] } else { vec![1, 100_000] } {
+                let case = Case::new(kind, ranks, count, 1);
+                let schedule = plan(&case.shape(rank), &hasty);
+                let waits =
+                    |action: &Action| matches!(action, Action::Recv { .. } | Action::Fold { .. });
+                let mut actions = schedule.steps.iter().flat_map(|step| &step.actions);
+                assert!(!actions.any(waits), "{kind} of {ranks}: {schedule:?}");
+                // With nothing to send all still hear from all.
+                let nothing = Case::new(kind, ranks, 0, 1).shape(0);
+                assert_eq!(plan(&nothing, &hasty), plan(&nothing, &Tuning::default()));
+            }
         }
     }
 }

@@ -82,6 +82,9 @@ pub(crate) struct Tuning {
     /// Whether receivers read the sender's memory themselves, on all pairs: the sender then has
     /// nothing to do per receiver.
     pub(crate) single_copy: bool,
+    /// Whether all ranks hear from all in operations with a root too, where the data alone do not
+    /// see to it.
+    pub(crate) agreement: bool,
 }
 
 /// 8: with up to 7 peers one exchange costs less than a second round; the empty messages of one
@@ -130,6 +133,7 @@ impl Default for Tuning {
             relay_block_bytes: RELAY_BLOCK_BYTES,
             algorithm: None,
             single_copy: false,
+            agreement: true,
         }
     }
 }
@@ -153,6 +157,7 @@ impl Tuning {
             self.relay_block_bytes,
             forced,
             usize::from(self.single_copy),
+            usize::from(self.agreement),
         ];
         // FNV-1a over the fields' bytes: stable across builds and machines.
         let bytes = fields.into_iter().flat_map(|field| (field as u64).to_le_bytes());
@@ -225,6 +230,7 @@ mod tests {
             seen.push(Tuning { algorithm: Some(algorithm), ..Tuning::default() }.digest());
         }
         seen.push(Tuning { single_copy: true, ..Tuning::default() }.digest());
+        seen.push(Tuning { agreement: false, ..Tuning::default() }.digest());
         seen.push(Tuning { reduce_flat_bytes: 1, ..Tuning::default() }.digest());
         seen.push(Tuning { relay_block_bytes: 1, ..Tuning::default() }.digest());
         let count = seen.len();
