@@ -122,7 +122,8 @@ impl Waiter {
             None => self.announced = Some(bell.announce()), // and look once more
             Some(seen) => {
                 nap(seen, self.nap);
-                bell.awake();
+                // Still announced: this value, then a look, then the next nap.
+                self.announced = Some(bell.rings());
                 self.nap = (self.nap * 2).min(LONGEST_NAP);
             }
         }

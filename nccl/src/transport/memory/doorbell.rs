@@ -4,21 +4,23 @@
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering;
-use core::sync::atomic::fence;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fences;
 use super::region::Region;
 use crate::error::Result;
 
 /// A word that one waiter sleeps on and all its peers can ring.
 ///
 /// The waiter announces that it is about to sleep, looks once more, and sleeps; a ringer looks at
-/// the announcement after it has published. The two full fences make sure that one of them sees
-/// the other, so ringing costs one load while nobody sleeps.
+/// the announcement after it has published. The two halves of a fence make sure that one of them
+/// sees the other, so ringing costs one load while nobody sleeps.
 #[derive(Clone, Debug)]
 pub(crate) struct Doorbell {
     region: Arc<Region>,
+    /// Whether the ringer's half of the fence is free.
+    light: bool,
 }
 
 /// Bytes of a doorbell's region.
@@ -27,6 +29,8 @@ const BYTES: usize = 4096;
 const SLEEPING: usize = 0;
 /// The word slept on.
 const BELL: usize = 64;
+/// 1 if the waiter's half of the fence is the heavy one.
+const HEAVY: usize = 128;
 
 impl Doorbell {
     /// A doorbell for threads of one process.
@@ -34,7 +38,7 @@ impl Doorbell {
     /// # Errors
     /// When there is no memory.
     pub(crate) fn local() -> Result<Self> {
-        Ok(Self { region: Arc::new(Region::heap(BYTES)?) })
+        Ok(Self::own(Region::heap(BYTES)?))
     }
 
     /// A doorbell that other processes can ring, with the descriptor to pass to them.
@@ -44,7 +48,7 @@ impl Doorbell {
     #[cfg(target_os = "linux")]
     pub(crate) fn shared() -> Result<(Self, std::os::fd::OwnedFd)> {
         let (region, fd) = Region::shared(BYTES)?;
-        Ok((Self { region: Arc::new(region) }, fd))
+        Ok((Self::own(region), fd))
     }
 
     /// Another process's doorbell.
@@ -53,12 +57,27 @@ impl Doorbell {
     /// When the descriptor is none.
     #[cfg(target_os = "linux")]
     pub(crate) fn adopt(fd: std::os::fd::BorrowedFd<'_>) -> Result<Self> {
-        Ok(Self { region: Arc::new(Region::adopt(fd, BYTES)?) })
+        let mut bell = Self { region: Arc::new(Region::adopt(fd, BYTES)?), light: false };
+        bell.light = fences::are_asymmetric() && bell.word(HEAVY).load(Ordering::Acquire) == 1;
+        Ok(bell)
+    }
+
+    /// The bell of a waiter of this process.
+    fn own(region: Region) -> Self {
+        let light = fences::are_asymmetric();
+        let bell = Self { region: Arc::new(region), light };
+        bell.word(HEAVY).store(u32::from(light), Ordering::Release);
+        bell
+    }
+
+    /// Whether ringing without need costs next to nothing.
+    pub(crate) fn is_light(&self) -> bool {
+        self.light
     }
 
     fn word(&self, at: usize) -> &AtomicU32 {
         debug_assert!(at + size_of::<AtomicU32>() <= self.region.bytes());
-        // SAFETY: the region is BYTES long and page-aligned, `at` is one of the two constants, both
+        // SAFETY: the region is BYTES long and page-aligned, `at` is one of the three constants, all
         // multiples of 4; the memory stays mapped as long as `self.region`; any bit pattern is a
         // valid u32, and every access anywhere is atomic.
         unsafe { AtomicU32::from_ptr(self.region.base().add(at).cast()) }
@@ -66,7 +85,7 @@ impl Doorbell {
 
     /// Wakes the waiter if it sleeps or is about to.
     pub(crate) fn ring(&self) {
-        fence(Ordering::SeqCst);
+        fences::light(self.light);
         if self.word(SLEEPING).load(Ordering::Relaxed) != 0 {
             let bell = self.word(BELL);
             bell.fetch_add(1, Ordering::Release);
@@ -75,12 +94,19 @@ impl Doorbell {
     }
 
     /// Announces that the waiter is about to sleep; it must look for work once more before
-    /// [`Doorbell::sleep`] with the value returned here.
+    /// [`Doorbell::sleep`] with the value returned here. The announcement holds until
+    /// [`Doorbell::awake`]: for further sleeps [`Doorbell::rings`] gives the value.
     pub(crate) fn announce(&self) -> u32 {
-        let seen = self.word(BELL).load(Ordering::Acquire);
+        let seen = self.rings();
         self.word(SLEEPING).store(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        fences::heavy();
         seen
+    }
+
+    /// How often it was rung for an announced sleeper. What was published before a ring that
+    /// counts here is visible afterwards.
+    pub(crate) fn rings(&self) -> u32 {
+        self.word(BELL).load(Ordering::Acquire)
     }
 
     /// Sleeps until rung since `announce`, at most `limit`.
@@ -135,6 +161,16 @@ mod tests {
         let begun = Instant::now();
         bell.sleep(seen, Duration::from_secs(5));
         assert!(begun.elapsed() < Duration::from_secs(2), "rung before the sleep");
+        bell.awake();
+
+        // The announcement holds: no second one is needed for a second sleep.
+        let seen = bell.announce();
+        bell.ring();
+        let again = bell.rings();
+        assert_ne!(seen, again);
+        bell.ring();
+        bell.sleep(again, Duration::from_secs(5));
+        assert!(begun.elapsed() < Duration::from_secs(2), "rung before the second sleep");
         bell.awake();
 
         let seen = bell.announce();

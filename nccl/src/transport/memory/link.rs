@@ -221,14 +221,11 @@ impl MemoryLink {
         let cell = self.tx.cell(self.tx_frame);
         write_head(cell, &out.head);
         if bytes <= INLINE_BYTES {
-            let mut inline = [0_u8; INLINE_BYTES];
-            if bytes > 0 {
+            for (word, at) in cell.words[4..].iter().zip((0..bytes).step_by(8)) {
                 // SAFETY: `out.data` is valid for `bytes` bytes by this function's contract, and
-                // the array is at least that long.
-                unsafe { core::ptr::copy_nonoverlapping(out.data, inline.as_mut_ptr(), bytes) };
-            }
-            for (word, chunk) in cell.words[4..].iter().zip(inline.chunks_exact(8)) {
-                word.store(u64_of(chunk), Ordering::Relaxed);
+                // `at < bytes`.
+                let value = unsafe { word_of(out.data.add(at), bytes - at) };
+                word.store(value, Ordering::Relaxed);
             }
             self.publish(INLINE, bytes);
             out.moved = bytes;
@@ -289,9 +286,13 @@ impl MemoryLink {
         })
     }
 
-    /// Whether every cell is taken: only then can the sender be waiting for one. It published the
-    /// last one long before it would sleep, so this cannot miss it.
-    fn is_full(&self) -> bool {
+    /// Whether the sender may be waiting for a cell: only if every cell is taken. It published the
+    /// last one long before it would sleep, so this cannot miss it. Where ringing is nearly free,
+    /// looking at that cell, which the sender may be writing to, would cost more.
+    fn may_be_awaited(&self) -> bool {
+        if self.peer_bell.is_light() {
+            return true;
+        }
         let last = self.rx_frame.wrapping_add(LAST_CELL);
         self.rx.cell(last).turn.load(Ordering::Relaxed) == last.wrapping_add(1)
     }
@@ -310,7 +311,7 @@ impl MemoryLink {
         let whole = incoming.taken as u64 >= incoming.head.bytes;
         if incoming.in_frame == frame_len {
             incoming.in_frame = 0;
-            let awaited = incoming.remote.is_some() || self.is_full();
+            let awaited = incoming.remote.is_some() || self.may_be_awaited();
             self.free_frame();
             if awaited {
                 self.peer_bell.ring();
@@ -438,7 +439,7 @@ impl Link for MemoryLink {
 
     fn skip_empty(&mut self) {
         if self.incoming.take().is_some_and(|incoming| incoming.head.bytes == 0) {
-            let awaited = self.is_full();
+            let awaited = self.may_be_awaited();
             self.free_frame();
             if awaited {
                 self.peer_bell.ring();
@@ -528,10 +529,28 @@ impl Drop for MemoryLink {
     }
 }
 
-fn u64_of(chunk: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(chunk);
-    u64::from_le_bytes(word)
+/// The first `left` bytes at `data`, at most 8, as a little-endian word with zeros above.
+///
+/// Not by a copy through the stack: loading a word from bytes just stored waits until all earlier
+/// stores are done, those to the peer's cache lines among them.
+///
+/// # Safety
+/// `data` is valid for reads of `left` bytes, and `left > 0`.
+unsafe fn word_of(data: *const u8, left: usize) -> u64 {
+    // SAFETY: every read below lies inside the `left` bytes, for which the caller vouches; any
+    // bits are a valid integer, and no alignment is assumed.
+    unsafe {
+        let byte = |at: usize| u64::from(data.add(at).read()) << (8 * at);
+        let half = |at: usize| {
+            u64::from(u32::from_le_bytes(data.add(at).cast::<[u8; 4]>().read())) << (8 * at)
+        };
+        match left {
+            8.. => u64::from_le_bytes(data.cast::<[u8; 8]>().read()),
+            // The two overlap in equal bits.
+            4..8 => half(0) | half(left - 4),
+            _ => byte(0) | byte(left / 2) | byte(left - 1),
+        }
+    }
 }
 
 fn write_head(cell: &Cell, head: &Head) {

@@ -5,6 +5,7 @@
 //! buffer (by pointer, by `process_vm_readv`, or not at all).
 
 mod doorbell;
+mod fences;
 mod layout;
 mod link;
 mod offer;

@@ -157,3 +157,16 @@ fn nonsense_in_the_region_is_an_error() {
     low.tx.cell(0).info.store(REMOTE << 30, Ordering::Relaxed);
     assert!(matches!(high.head(), Err(LinkError::Protocol(_))));
 }
+
+#[test]
+fn a_word_is_made_of_the_bytes_that_are_left_and_of_no_other() {
+    let bytes: Vec<u8> = (1..=9).map(|byte| byte * 0x1b).collect();
+    for left in 1..=9 {
+        let here = &bytes[..left];
+        let mut expected = [0; 8];
+        expected[..left.min(8)].copy_from_slice(&here[..left.min(8)]);
+        // SAFETY: `here` has `left` bytes.
+        let word = unsafe { word_of(here.as_ptr(), left) };
+        assert_eq!(word, u64::from_le_bytes(expected), "{left} bytes");
+    }
+}
