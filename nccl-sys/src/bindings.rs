@@ -282,7 +282,7 @@ pub struct ncclParamHandle {
 pub type ncclParamHandle_t = *mut ncclParamHandle;
 
 /// The type of each function of nccl.h, under the name of the function.
-pub mod signatures {
+pub(crate) mod functions {
     use super::*;
 
     /// Points to `ncclMemAlloc`.

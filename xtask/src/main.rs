@@ -35,7 +35,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says why there is no such task.
+#[cfg(not(feature = "nccl"))]
+fn env_docs() -> Result<(), String> {
+    Err("needs xtask with its feature `nccl`".to_owned())
+}
+
 /// Writes docs/environment.md.
+#[cfg(feature = "nccl")]
 fn env_docs() -> Result<(), String> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let path = docs.join("environment.md");
@@ -61,7 +68,8 @@ fn bindgen() -> Result<(), String> {
 fn bindgen() -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = std::process::Command::new(cargo)
-        .args(["run", "--quiet", "--package", "xtask", "--features", "bindgen", "--"])
+        .args(["run", "--quiet", "--package", "xtask", "--no-default-features"])
+        .args(["--features", "bindgen", "--"])
         .args(std::env::args_os().skip(1))
         .status()
         .map_err(|error| format!("cannot start cargo: {error}"))?;
