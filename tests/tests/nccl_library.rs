@@ -152,7 +152,7 @@ fn parameters(library: &Library) {
     let (mut table, mut length) = (ptr::null_mut(), 0);
     // SAFETY: writes through both pointers, which are to live variables of those types.
     assert_eq!(unsafe { keys(&raw mut table, &raw mut length) }, NcclResult::SUCCESS);
-    assert!(length > 10 && !table.is_null(), "{length} parameters");
+    assert!(length > 0 && !table.is_null(), "{length} parameters");
 }
 
 #[test]
