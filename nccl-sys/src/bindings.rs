@@ -278,7 +278,7 @@ pub struct ncclEncryptionConfig_t {
 pub struct ncclParamHandle {
     _unused: [u8; 0],
 }
-/// A parameter of NCCL; never to be freed.
+/// A parameter of NCCL (2.30); never to be freed.
 pub type ncclParamHandle_t = *mut ncclParamHandle;
 
 /// The type of each function of nccl.h, under the name of the function.

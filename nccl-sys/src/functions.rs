@@ -16,7 +16,8 @@ use crate::version::Version;
 pub struct Function {
     /// The name, as in nccl.h.
     pub name: &'static str,
-    /// The first public version that has it. No function has ever changed its signature or gone.
+    /// The first public version that has it in the form that it has here. Since then no function has
+    /// changed its signature or gone.
     pub since: Version,
 }
 
@@ -45,14 +46,15 @@ macro_rules! functions {
         ];
 
         impl Functions {
-            /// Asks `find` for each function.
+            /// Asks `find` for each function that the version is to have. Some libraries export a
+            /// function before a header declares it, and not in its final form.
             ///
             /// # Safety
             /// What `find` gives is NCCL's function of that name.
             #[expect(clippy::useless_transmute, reason = "one function is of this type")]
-            pub(crate) unsafe fn load(find: Find<'_>) -> Self {
+            pub(crate) unsafe fn load(found: Version, find: Find<'_>) -> Self {
                 Self {
-                    $($name: find(stringify!($name)).map(|address| {
+                    $($name: (found >= Version::new($major, $minor, $patch)).then(|| find(stringify!($name))).flatten().map(|address| {
                         // SAFETY: a pointer to a function of another type; the caller vouches that
                         // it is NCCL's of this name, whose type is the same in all versions.
                         unsafe {
@@ -209,33 +211,33 @@ functions! {
     /// Sets how this process encrypts its sockets.
     ncclSetEncryption: signatures::ncclSetEncryption = 2, 32, 3;
     /// Finds a parameter.
-    ncclParamBind: signatures::ncclParamBind = 2, 30, 4;
+    ncclParamBind: signatures::ncclParamBind = 2, 30, 7;
     /// Reads a parameter.
-    ncclParamGetI8: signatures::ncclParamGetI8 = 2, 30, 4;
+    ncclParamGetI8: signatures::ncclParamGetI8 = 2, 30, 7;
     /// Reads a parameter.
-    ncclParamGetI16: signatures::ncclParamGetI16 = 2, 30, 4;
+    ncclParamGetI16: signatures::ncclParamGetI16 = 2, 30, 7;
     /// Reads a parameter.
-    ncclParamGetI32: signatures::ncclParamGetI32 = 2, 30, 4;
+    ncclParamGetI32: signatures::ncclParamGetI32 = 2, 30, 7;
     /// Reads a parameter.
-    ncclParamGetI64: signatures::ncclParamGetI64 = 2, 30, 4;
+    ncclParamGetI64: signatures::ncclParamGetI64 = 2, 30, 7;
     /// Reads a parameter.
-    ncclParamGetU8: signatures::ncclParamGetU8 = 2, 30, 4;
+    ncclParamGetU8: signatures::ncclParamGetU8 = 2, 30, 7;
     /// Reads a parameter.
-    ncclParamGetU16: signatures::ncclParamGetU16 = 2, 30, 4;
+    ncclParamGetU16: signatures::ncclParamGetU16 = 2, 30, 7;
     /// Reads a parameter.
-    ncclParamGetU32: signatures::ncclParamGetU32 = 2, 30, 4;
+    ncclParamGetU32: signatures::ncclParamGetU32 = 2, 30, 7;
     /// Reads a parameter.
-    ncclParamGetU64: signatures::ncclParamGetU64 = 2, 30, 4;
+    ncclParamGetU64: signatures::ncclParamGetU64 = 2, 30, 7;
     /// Reads a parameter as text, which is good until this thread's next call.
-    ncclParamGetStr: signatures::ncclParamGetStr = 2, 30, 4;
+    ncclParamGetStr: signatures::ncclParamGetStr = 2, 30, 7;
     /// Reads a parameter as bytes.
-    ncclParamGet: signatures::ncclParamGet = 2, 30, 4;
+    ncclParamGet: signatures::ncclParamGet = 2, 30, 7;
     /// Reads the parameter of this name as text.
-    ncclParamGetParameter: signatures::ncclParamGetParameter = 2, 30, 4;
+    ncclParamGetParameter: signatures::ncclParamGetParameter = 2, 30, 7;
     /// Lists the names of parameters.
-    ncclParamGetAllParameterKeys: signatures::ncclParamGetAllParameterKeys = 2, 30, 4;
+    ncclParamGetAllParameterKeys: signatures::ncclParamGetAllParameterKeys = 2, 30, 7;
     /// Writes all parameters to the log.
-    ncclParamDumpAll: signatures::ncclParamDumpAll = 2, 30, 4;
+    ncclParamDumpAll: signatures::ncclParamDumpAll = 2, 30, 7;
     /// Gives the team of all ranks.
     ncclTeamWorld: signatures::ncclTeamWorld = 2, 28, 3;
     /// Gives the team of ranks that reach each other's memory directly.

@@ -192,7 +192,7 @@ impl Opened {
     fn library(&self) -> Result<Library, Problem> {
         // SAFETY: the symbols of the library; that those with NCCL's names are NCCL's functions is
         // what `Library::open` and the caller of `open_at` stand for.
-        let functions = unsafe { Functions::load(&|name| self.symbol(name)) };
+        let functions = unsafe { Functions::load(Version::OLDEST, &|name| self.symbol(name)) };
         let get_version =
             functions.ncclGetVersion.ok_or(Problem::MissingSymbol("ncclGetVersion"))?;
         let get_error_string =
@@ -207,6 +207,8 @@ impl Opened {
         if version < Version::OLDEST {
             return Err(Problem::TooOld(version));
         }
+        // SAFETY: as above.
+        let functions = unsafe { Functions::load(version, &|name| self.symbol(name)) };
         let path = file_at(get_version as usize);
         Ok(Library { get_error_string, functions: Arc::new(functions), version, path })
     }

@@ -164,7 +164,10 @@ fn no_header_has_a_member_before_its_first_version() {
             let (_, field) = parts(member);
             assert!(!words.contains(field), "NCCL {name} has {}", member.name);
         }
-        for function in FUNCTIONS.iter().filter(|function| function.since > found) {
+        // 2.30.4 declares parameters, but in a form that changed.
+        let early = |name: &str| name.starts_with("ncclParam") && found == Version::new(2, 30, 4);
+        let later = FUNCTIONS.iter().filter(|function| function.since > found);
+        for function in later.filter(|function| !early(function.name)) {
             assert!(!words.contains(function.name), "NCCL {name} has {}", function.name);
         }
     });
@@ -221,7 +224,7 @@ fn structs_are_as_in_each_header_that_has_them() {
         since(29, 2, type_facts!(ncclWaitSignalDesc_t));
         since(29, 2, member_facts!(ncclWaitSignalDesc_t: opCnt, peer, sigIdx, ctx));
         since(29, 7, type_facts!(ncclCommMemStat_t));
-        since(30, 4, type_facts!(ncclParamHandle_t));
+        since(30, 7, type_facts!(ncclParamHandle_t));
         since(31, 2, type_facts!(ncclConfigExt_t, ncclHostCftMode_t));
         since(31, 2, member_facts!(ncclConfigExt_t: next, key, val));
         since(32, 3, type_facts!(ncclConfig_t, ncclCollConfig_t, ncclNvlsHostMode_t));
@@ -282,12 +285,12 @@ fn declarations(header: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn the_table_has_every_function_of_each_header() {
-    for_each(|name, found, folder| {
+    for_each(|name, _, folder| {
         let text = fs::read_to_string(folder.join("include/nccl.h")).unwrap();
         let declared: BTreeSet<String> = declarations(&text).into_keys().collect();
         assert!(declared.len() > 20, "{declared:?}");
-        let known = FUNCTIONS.iter().filter(|function| function.since <= found);
-        let known: BTreeSet<String> = known.map(|function| function.name.to_owned()).collect();
+        let known = FUNCTIONS.iter().map(|function| function.name.to_owned());
+        let known: BTreeSet<String> = known.collect();
         let unknown: Vec<_> = declared.difference(&known).collect();
         assert!(unknown.is_empty(), "NCCL {name} has more than the table: {unknown:?}");
     });
@@ -301,11 +304,13 @@ fn no_function_has_changed_its_signature() {
         Err(why) => return wheels::skipped("wheels", &why),
     };
     let newest = declarations(&newest);
-    for_each(|name, _, folder| {
+    for_each(|name, found, folder| {
         let text = fs::read_to_string(folder.join("include/nccl.h")).unwrap();
         let mut source = String::from("#include <nccl.h>\n");
         let mut compared = 0;
-        for function in declarations(&text).keys() {
+        let settled = FUNCTIONS.iter().filter(|function| function.since <= found);
+        let settled: BTreeSet<&str> = settled.map(|function| function.name).collect();
+        for function in declarations(&text).keys().filter(|name| settled.contains(name.as_str())) {
             // C complains if the second declaration differs from the first.
             let other = newest.get(function).unwrap_or_else(|| panic!("{function} is gone"));
             writeln!(source, "{other};").unwrap();

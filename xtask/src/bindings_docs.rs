@@ -67,5 +67,5 @@ const DOCS: &[(&str, &str)] = &[
     ("ncclEncryptionMode_t", "Values of `ncclEncryptionConfig_t::mode`."),
     ("ncclEncryptionConfig_t", "How the process encrypts its sockets (2.32)."),
     ("ncclParamHandle", "What a [`ncclParamHandle_t`] points to; known to NCCL only."),
-    ("ncclParamHandle_t", "A parameter of NCCL; never to be freed."),
+    ("ncclParamHandle_t", "A parameter of NCCL (2.30); never to be freed."),
 ];
