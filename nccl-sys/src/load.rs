@@ -2,7 +2,6 @@
 #![expect(unsafe_code, reason = "opening a library and calling C functions")]
 
 use core::ffi::CStr;
-use core::ffi::c_char;
 use core::ffi::c_int;
 use core::fmt;
 use std::borrow::Cow;
@@ -11,26 +10,27 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use libloading::os::unix;
 
 use crate::error::Attempt;
 use crate::error::LoadError;
 use crate::error::Problem;
+use crate::functions::Functions;
 use crate::result::NcclResult;
 use crate::search;
 use crate::search::Candidate;
 use crate::search::Environment;
+use crate::signatures;
 use crate::version::Version;
-
-type GetVersion = unsafe extern "C" fn(*mut c_int) -> NcclResult;
-type GetErrorString = unsafe extern "C" fn(NcclResult) -> *const c_char;
 
 /// A libnccl that was opened and is new enough. It stays in the process for good: NCCL has
 /// threads of its own that nobody can stop.
 #[derive(Clone)]
 pub struct Library {
-    get_error_string: GetErrorString,
+    get_error_string: signatures::ncclGetErrorString,
+    functions: Arc<Functions>,
     version: Version,
     path: Option<PathBuf>,
 }
@@ -83,6 +83,12 @@ impl Library {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// The functions that it has.
+    #[must_use]
+    pub fn functions(&self) -> &Functions {
+        &self.functions
     }
 
     /// The library's own sentence about a result.
@@ -184,10 +190,13 @@ impl Opened {
 
     /// A usable NCCL, or what it lacks.
     fn library(&self) -> Result<Library, Problem> {
-        // SAFETY: a symbol of this name is NCCL's function of this signature, in all versions.
-        let get_version = unsafe { self.symbol::<GetVersion>("ncclGetVersion") }?;
-        // SAFETY: as above.
-        let get_error_string = unsafe { self.symbol::<GetErrorString>("ncclGetErrorString") }?;
+        // SAFETY: the symbols of the library; that those with NCCL's names are NCCL's functions is
+        // what `Library::open` and the caller of `open_at` stand for.
+        let functions = unsafe { Functions::load(Version::OLDEST, &|name| self.symbol(name)) };
+        let get_version =
+            functions.ncclGetVersion.ok_or(Problem::MissingSymbol("ncclGetVersion"))?;
+        let get_error_string =
+            functions.ncclGetErrorString.ok_or(Problem::MissingSymbol("ncclGetErrorString"))?;
         let mut code = 0;
         // SAFETY: the function writes one int through the pointer, which is to a live one.
         let result = unsafe { get_version(&raw mut code) };
@@ -198,17 +207,18 @@ impl Opened {
         if version < Version::OLDEST {
             return Err(Problem::TooOld(version));
         }
-        Ok(Library { get_error_string, version, path: file_at(get_version as usize) })
+        // SAFETY: as above.
+        let functions = unsafe { Functions::load(version, &|name| self.symbol(name)) };
+        let path = file_at(get_version as usize);
+        Ok(Library { get_error_string, functions: Arc::new(functions), version, path })
     }
 
-    /// A function of the library.
-    ///
-    /// # Safety
-    /// `F` is the type of a pointer to the function of this name.
-    unsafe fn symbol<F: Copy>(&self, name: &'static str) -> Result<F, Problem> {
-        // SAFETY: the caller vouches for the type.
-        let symbol = unsafe { self.handle.get_singlethreaded::<Option<F>>(name) };
-        symbol.ok().and_then(|symbol| *symbol).ok_or(Problem::MissingSymbol(name))
+    /// A function of the library, of a type yet to be given.
+    fn symbol(&self, name: &'static str) -> Option<unsafe extern "C" fn()> {
+        // SAFETY: only the address is taken, and none is no function.
+        let symbol =
+            unsafe { self.handle.get_singlethreaded::<Option<unsafe extern "C" fn()>>(name) };
+        symbol.ok().and_then(|symbol| *symbol)
     }
 }
 

@@ -54,6 +54,10 @@ impl NcclResult {
     }
 }
 
+/// The name of [`NcclResult`] in nccl.h.
+#[expect(non_camel_case_types, reason = "the name in nccl.h")]
+pub type ncclResult_t = NcclResult;
+
 impl fmt::Display for NcclResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {

@@ -14,6 +14,9 @@ impl Version {
     /// The oldest version that this crate works with.
     pub const OLDEST: Self = Self::new(2, 18, 0);
 
+    /// The version whose header the types of this crate are made from.
+    pub const HEADER: Self = Self::new(2, 32, 3);
+
     /// Makes a version of its three parts.
     #[must_use]
     pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
@@ -90,6 +93,11 @@ mod tests {
             assert_eq!(version.to_string(), text);
             assert_eq!(version.code(), code);
         }
+    }
+
+    #[test]
+    fn the_header_is_that_of_the_bindings() {
+        assert_eq!(Version::HEADER.code(), crate::bindings::NCCL_VERSION_CODE);
     }
 
     #[test]

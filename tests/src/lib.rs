@@ -1,5 +1,6 @@
 //! What the tests of this package share: worlds of threads and of processes, an oracle for every
-//! collective, the cases that are compared with it, and ranks that are killed on purpose.
+//! collective, the cases that are compared with it, ranks that are killed on purpose, and the headers
+//! and libraries of real NCCLs.
 
 pub mod cases;
 pub mod faults;
@@ -8,3 +9,4 @@ pub mod matrix;
 pub mod oracle;
 pub mod processes;
 pub mod threads;
+pub mod wheels;
