@@ -151,7 +151,7 @@ impl Driver {
             target: "nccl::cuda",
             "CUDA driver {} from {}",
             version.map_or_else(|| "of unknown version".to_owned(), |version| version.to_string()),
-            path.as_deref().unwrap_or(Path::new("libcuda")).display(),
+            path.as_deref().unwrap_or_else(|| Path::new("libcuda")).display(),
         );
         Ok(Box::leak(Box::new(Self { table, path, version })))
     }

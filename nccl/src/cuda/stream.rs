@@ -283,7 +283,6 @@ impl Stream {
 
     /// Names it.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "the trait gives references only")]
     pub fn as_ref(&self) -> StreamRef<'_> {
         StreamRef { handle: self.handle, device: &self.device }
     }
