@@ -134,7 +134,8 @@ impl<T: Element> DeviceVec<T> {
         self.check(READ, "into", into.len(), stream)?;
         let mut into = into.iter_mut();
         self.each_part(stream, timeout, |part| {
-            for (to, from) in into.by_ref().zip(part) {
+            // The part comes first, as the end of the first ends both.
+            for (from, to) in part.iter().zip(into.by_ref()) {
                 *to = *from;
             }
         })

@@ -187,8 +187,9 @@ impl Table {
         let mut code = 0;
         // SAFETY: the function writes one int through the pointer, which is to a live one; it
         // may be called before `cuInit`.
-        unsafe { self.driver_version(&raw mut code) }.done().ok()?;
-        let code = u32::try_from(code).ok()?;
+        let outcome = unsafe { self.driver_version(&raw mut code) };
+        // Not as an error, which would ask for the version.
+        let code = u32::try_from(code).ok().filter(|_| outcome.code() == Some(SUCCESS))?;
         Some((code / 1000, code % 1000 / 10))
     }
 
