@@ -248,8 +248,8 @@ fn with_a_fake_driver_that_never_gets_there_a_wait_ends_and_says_so() {
     assert!(error.to_string().starts_with("DeviceVec::write: the work on the stream"), "{error}");
     assert_eq!(error.family(), Family::Library);
     drop((event, stream));
-    // A context, and the pinned stage, which the copy may still use.
-    assert_eq!(gpu.memory_bytes().unwrap(), 2);
+    // A context, the pinned stage, and the device memory, which the copy may still use.
+    assert_eq!(gpu.memory_bytes().unwrap(), 3);
 }
 
 #[test]

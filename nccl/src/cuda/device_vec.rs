@@ -3,6 +3,8 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::Deadline;
@@ -23,12 +25,15 @@ const STAGE_BYTES: usize = 16 << 20;
 /// Elements in the memory of a GPU.
 ///
 /// A buffer for programs that have none of an engine, and for tests. When it is dropped, the
-/// driver waits until the device is done with what was enqueued before (`cuMemFree`); so drop it
-/// after its work, not in the middle.
+/// driver waits until the device is done with what was enqueued before (`cuMemFree` does, for all
+/// memory but that of the stream-ordered allocator); so drop it after its work, not in the middle.
+/// After a [`Error::StreamTimeout`] nobody waits: then its memory stays allocated for good.
 pub struct DeviceVec<T: Element> {
     at: u64,
     count: usize,
     device: Device,
+    /// A copy from or to it was given up, so freeing it could wait without end.
+    given_up: AtomicBool,
     elements: PhantomData<T>,
 }
 
@@ -50,7 +55,8 @@ impl<T: Element> DeviceVec<T> {
             // SAFETY: the driver writes one address, to a live one.
             unsafe { device.driver().table().memory_alloc(&raw mut at, bytes) }.done()?;
         }
-        Ok(Self { at, count, device: device.clone(), elements: PhantomData })
+        let given_up = AtomicBool::new(false);
+        Ok(Self { at, count, device: device.clone(), given_up, elements: PhantomData })
     }
 
     /// Allocates `count` elements on the stream's device, all bits zero for whatever is enqueued
@@ -112,7 +118,7 @@ impl<T: Element> DeviceVec<T> {
             // before the copy is done: `settle` keeps it for good otherwise. The device memory is
             // that of this part, and freeing it waits for the copy.
             unsafe { stream.copy_to_device(at, stage.as_ptr().cast(), bytes) }?;
-            stage = settle(OP, stage, stream, &deadline)?;
+            stage = self.settle(OP, stage, stream, &deadline)?;
             at = at.saturating_add(bytes as u64);
         }
         Ok(())
@@ -174,7 +180,7 @@ impl<T: Element> DeviceVec<T> {
             // before the copy is done: `settle` keeps it for good otherwise. The device memory is
             // that of this part, and freeing it waits for the copy.
             unsafe { stream.copy_to_host(stage.as_mut_ptr().cast(), at, bytes) }?;
-            stage = settle(READ, stage, stream, &deadline)?;
+            stage = self.settle(READ, stage, stream, &deadline)?;
             take(stage.get(..count).unwrap_or_default());
             at = at.saturating_add(bytes as u64);
             left -= count;
@@ -231,35 +237,45 @@ impl<T: Element> DeviceVec<T> {
         Ok(())
     }
 
+    /// Waits until a copy from or to the stage is done. If it is not, it may still happen, so the
+    /// memory of both stays allocated for good.
+    fn settle(
+        &self,
+        what: &'static str,
+        stage: HostVec<T>,
+        stream: StreamRef<'_>,
+        deadline: &Deadline,
+    ) -> Result<HostVec<T>> {
+        let error = match stream.wait(deadline.left()) {
+            Ok(true) => return Ok(stage),
+            Ok(false) => {
+                let device = stream.device().ordinal();
+                Error::StreamTimeout { what, device, waited: deadline.waited() }
+            }
+            Err(error) => error,
+        };
+        self.given_up.store(true, Ordering::Relaxed);
+        core::mem::forget(stage);
+        Err(error)
+    }
+
     /// Pinned memory for one part of a copy.
     fn stage(&self) -> Result<HostVec<T>> {
         HostVec::zeroed(&self.device, self.count.min(STAGE_BYTES / size_of::<T>()))
     }
 }
 
-/// Waits until a copy from or to the stage is done. If it is not, it may still happen, so the
-/// stage's memory stays allocated for good.
-fn settle<T: Element>(
-    what: &'static str,
-    stage: HostVec<T>,
-    stream: StreamRef<'_>,
-    deadline: &Deadline,
-) -> Result<HostVec<T>> {
-    let error = match stream.wait(deadline.left()) {
-        Ok(true) => return Ok(stage),
-        Ok(false) => {
-            let device = stream.device().ordinal();
-            Error::StreamTimeout { what, device, waited: deadline.waited() }
-        }
-        Err(error) => error,
-    };
-    core::mem::forget(stage);
-    Err(error)
-}
-
 impl<T: Element> Drop for DeviceVec<T> {
     fn drop(&mut self) {
         if self.count == 0 {
+            return;
+        }
+        if *self.given_up.get_mut() {
+            log::warn!(
+                target: "nccl::cuda",
+                "{} bytes of device memory are not freed: a copy of them was given up",
+                self.size_bytes()
+            );
             return;
         }
         let Ok(_current) = self.device.make_current() else { return };
