@@ -34,7 +34,6 @@ pub(crate) fn check_peer(op: &'static str, peer: usize, world_size: usize) -> Re
 }
 
 /// The bytes of a buffer, which no allocation could exceed.
-#[cfg(test)]
 pub(crate) fn bytes(op: &'static str, count: usize, dtype: DataType) -> Result<usize> {
     match count.checked_mul(dtype.size_bytes()) {
         Some(bytes) if isize::try_from(bytes).is_ok() => Ok(bytes),

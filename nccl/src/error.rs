@@ -13,8 +13,13 @@ use crate::dtype::DataType;
 use crate::op::ReduceOp;
 use crate::rank;
 
+mod driver;
 mod failure;
 
+pub use driver::DriverAttempt;
+pub use driver::DriverError;
+pub use driver::DriverMissing;
+pub use driver::DriverProblem;
 pub use failure::Absent;
 pub(crate) use failure::Failure;
 
@@ -74,6 +79,10 @@ pub enum Error {
     #[error("{what}: {source}")]
     System { what: String, source: Arc<io::Error> },
 
+    /// No GPU can be chosen for this rank.
+    #[error("no GPU for {who}: {problem}")]
+    DeviceChoice { who: String, problem: String },
+
     // ---- group ----
     /// A rank is gone, silent, or unreachable.
     #[error("{at}: rank {rank} (host {host}, pid {pid}) {why}")]
@@ -112,6 +121,23 @@ pub enum Error {
     /// A library could not be opened; every path tried is listed.
     #[error("{0}")]
     Load(Arc<nccl_sys::LoadError>),
+    /// The CUDA driver could not be opened; every place tried is listed.
+    #[error("{0}")]
+    DriverMissing(Arc<DriverMissing>),
+    /// A call of the CUDA driver failed.
+    #[error("{0}")]
+    Driver(Arc<DriverError>),
+    /// The CUDA driver is too old for a call.
+    #[error(
+        "the CUDA driver {} has no function {function}, which came with CUDA {needs}; update it",
+        .found.as_deref().unwrap_or("(of unknown version)")
+    )]
+    DriverTooOld { function: &'static str, needs: &'static str, found: Option<String> },
+    /// What was enqueued on a stream was not done before the deadline.
+    #[error(
+        "{what}: the work on the stream of device {device} was not done after {waited:.1?}; an          operation before it waits for another rank, or a kernel does not end"
+    )]
+    StreamTimeout { what: &'static str, device: usize, waited: Duration },
 }
 
 /// The text, behind the variant's name: what a program prints whose `main` returns the error.
@@ -174,7 +200,8 @@ impl Error {
             | Self::Connect { .. }
             | Self::Join { .. }
             | Self::Missing { .. }
-            | Self::System { .. } => Family::Setup,
+            | Self::System { .. }
+            | Self::DeviceChoice { .. } => Family::Setup,
             Self::PeerLost { .. }
             | Self::Mismatch { .. }
             | Self::Timeout { .. }
@@ -183,7 +210,11 @@ impl Error {
             | Self::Poisoned { .. }
             | Self::StoreTimeout { .. }
             | Self::StoreLost { .. } => Family::Group,
-            Self::Load(_) => Family::Library,
+            Self::Load(_)
+            | Self::DriverMissing(_)
+            | Self::Driver(_)
+            | Self::DriverTooOld { .. }
+            | Self::StreamTimeout { .. } => Family::Library,
         }
     }
 
@@ -214,6 +245,11 @@ impl Error {
             Self::StoreLost { .. } => "StoreLost",
             Self::StoreRefused { .. } => "StoreRefused",
             Self::Load(_) => "Load",
+            Self::DeviceChoice { .. } => "DeviceChoice",
+            Self::DriverMissing(_) => "DriverMissing",
+            Self::Driver(_) => "Driver",
+            Self::DriverTooOld { .. } => "DriverTooOld",
+            Self::StreamTimeout { .. } => "StreamTimeout",
         }
     }
 

@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 7] = [
     &["rank", "dtype", "op", "desc"],
     &["error"],
     &["clock", "config", "count", "buffer", "debug"],
-    &["wire", "schedule", "kernel", "trace", "net"],
+    &["wire", "schedule", "kernel", "trace", "net", "cuda"],
     &["store", "transport", "control"],
     &["backend"],
     &["group"],

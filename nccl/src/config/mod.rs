@@ -20,6 +20,7 @@
 
 mod address;
 mod conf;
+mod device;
 mod doc;
 mod env;
 mod hostlist;
@@ -34,6 +35,10 @@ mod var;
 pub mod vars;
 
 pub use address::HostPort;
+pub use device::DeviceSpec;
+pub use device::Visible;
+pub use device::VisibleEnd;
+pub use device::VisibleEntry;
 pub use doc::environment_markdown;
 pub use env::Env;
 pub use init_method::InitMethod;

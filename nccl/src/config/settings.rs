@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::address::HostPort;
+use crate::config::device::DeviceSpec;
 use crate::config::env::Env;
 use crate::config::spec::AlgoSpec;
 use crate::config::spec::BackendChoice;
@@ -40,6 +41,10 @@ pub struct Settings {
     pub backend: BackendChoice,
     /// The NCCL library to open, if one is named.
     pub nccl_lib: Option<PathBuf>,
+    /// The CUDA driver library to open, if one is named.
+    pub cuda_lib: Option<PathBuf>,
+    /// The GPU of this rank, if it is not to follow from the local rank.
+    pub device: Option<DeviceSpec>,
     /// Where rank 0 listens, if `NCCL_COMM_ID` says so.
     pub comm_id: Option<HostPort>,
     /// How long waits may last.
@@ -127,6 +132,8 @@ impl Settings {
         let settings = Self {
             backend: vars::BACKEND.read(env, &mut notes)?,
             nccl_lib: vars::NCCL_LIB.read(env, &mut notes)?,
+            cuda_lib: vars::CUDA_LIB.read(env, &mut notes)?,
+            device: vars::DEVICE.read(env, &mut notes)?,
             comm_id: vars::COMM_ID.read(env, &mut notes)?,
             timeouts: TimeoutSettings {
                 operation: vars::TIMEOUT_MS.read(env, &mut notes)?,
@@ -240,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_value_of_any_variable_panics(at in 0_usize..26, value in ".*") {
+        fn no_value_of_any_variable_panics(at in 0_usize..28, value in ".*") {
             let name = vars::table().nth(at).unwrap().name;
             let _ = Settings::from_env(&Env::empty().with(name, value));
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::address::HostPort;
+use crate::config::device::DeviceSpec;
 use crate::config::launch::Launcher;
 use crate::config::parse;
 use crate::config::spec;
@@ -76,6 +77,12 @@ variables! {
     Refuse NCCL_LIB "NCCL_RS_NCCL_LIB": Option<PathBuf> = None, parse::path;
         "path", "", "libnccl.so.2, then where wheels have it",
         "The NCCL library to open; no other one is tried then.";
+    Refuse CUDA_LIB "NCCL_RS_CUDA_LIB": Option<PathBuf> = None, parse::path;
+        "path", "", "libcuda.so.1, then where drivers have it",
+        "The CUDA driver library to open; no other one is tried then.";
+    Refuse DEVICE "NCCL_RS_DEVICE": Option<DeviceSpec> = None, DeviceSpec::parse;
+        "number, GPU-..., MIG-...", "", "by local rank",
+        "The GPU of this rank: its number among those that CUDA_VISIBLE_DEVICES leaves, or the beginning of its UUID.";
     Refuse LAUNCHER "NCCL_RS_LAUNCHER": Option<Launcher> = None, Launcher::parse;
         "torchrun, plain, openmpi, mvapich2, flux, pals, jsrun, slurm, mpich, pmix, kubernetes, lws, trainer, single", "", "by what is set",
         "Whose variables say which rank this is, where several launchers left theirs.";
