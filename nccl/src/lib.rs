@@ -9,6 +9,7 @@ mod count;
 pub mod cuda;
 mod debug;
 mod desc;
+mod device;
 mod dtype;
 mod error;
 mod group;

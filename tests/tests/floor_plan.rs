@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 7] = [
     &["error"],
     &["clock", "config", "count", "buffer", "debug"],
     &["wire", "schedule", "kernel", "trace", "net", "cuda"],
-    &["store", "transport", "control"],
+    &["store", "transport", "control", "device"],
     &["backend"],
     &["group"],
 ];
