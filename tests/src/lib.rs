@@ -2,6 +2,7 @@
 //! collective, the cases that are compared with it, and ranks that are killed on purpose.
 
 pub mod cases;
+pub mod fakes;
 pub mod faults;
 pub mod fp8;
 pub mod matrix;

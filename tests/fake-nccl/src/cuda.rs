@@ -53,7 +53,9 @@ pub(crate) fn driver() -> Outcome<&'static Cuda> {
         None => match load() {
             Some(cuda) => DRIVER.get_or_init(|| cuda),
             None => {
-                return insufficient("CUDA driver version is insufficient for CUDA runtime version");
+                return insufficient(
+                    "CUDA driver version is insufficient for CUDA runtime version",
+                );
             }
         },
     };

@@ -27,8 +27,10 @@ static HANG: LazyLock<Vec<Rule>> = LazyLock::new(|| rules("FAKE_NCCL_HANG"));
 static DELAY: LazyLock<Vec<Rule>> = LazyLock::new(|| rules("FAKE_NCCL_DELAY_MS"));
 static PROGRESS: LazyLock<Vec<Rule>> = LazyLock::new(|| rules("FAKE_NCCL_IN_PROGRESS"));
 static ASYNC: LazyLock<Vec<Rule>> = LazyLock::new(|| rules("FAKE_NCCL_ASYNC_ERROR"));
-static COUNTS: Mutex<BTreeMap<(&'static str, String, Option<usize>), u64>> =
-    Mutex::new(BTreeMap::new());
+static COUNTS: Mutex<BTreeMap<Counted, u64>> = Mutex::new(BTreeMap::new());
+
+/// What is counted: a variable, a function, and the rank if it is known.
+type Counted = (&'static str, String, Option<usize>);
 
 thread_local! {
     /// The rank for which the thread calls at the moment.

@@ -57,7 +57,7 @@ static BATCHES: Mutex<BTreeMap<usize, Arc<Batch>>> = Mutex::new(BTreeMap::new())
 /// Checks a call. What NCCL would not notice is told to the checker.
 pub(crate) fn check(comm: &Comm, call: &Call, stream: usize) -> Outcome {
     comm.usable(call.function)?;
-    let is_own = |op: i32| lock(&comm.own_ops).contains_key(&op);
+    let is_own = |op: i32| lock(&comm.own_ops).get(&op).is_some_and(|own| own.dtype == call.dtype);
     call.check(comm.world_size, is_own)?;
     let cuda = cuda::driver()?;
     let (function, device) = (call.function, comm.device);

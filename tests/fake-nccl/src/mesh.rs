@@ -27,8 +27,6 @@ pub(crate) struct Aborted;
 /// How a peer left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gone {
-    /// It is there.
-    No,
     /// It destroyed or finalized its communicator.
     Orderly,
     /// Its connection broke.

@@ -26,7 +26,9 @@ use crate::frame;
 use crate::frame::Head;
 
 /// `ncclUniqueId`
-pub(crate) type UniqueId = [u8; 128];
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct UniqueId(pub(crate) [u8; 128]);
 
 /// Where NCCL has the root's socket address; the name of the root's socket follows it here.
 const NAME_AT: usize = 40;
@@ -99,7 +101,7 @@ pub(crate) fn unique_id() -> Outcome<UniqueId> {
     // AF_INET, a port, 127.0.0.1: as NCCL's ids look. Nobody listens there.
     id[8..16].copy_from_slice(&[2, 0, 0xff, 0xff, 127, 0, 0, 1]);
     id[NAME_AT..NAME_AT + name.len()].copy_from_slice(&name);
-    Ok(id)
+    Ok(UniqueId(id))
 }
 
 /// Tells the root who this rank is, and gives the cards of all, in rank order.
@@ -108,7 +110,7 @@ pub(crate) fn through_root(
     card: &Card,
     is_aborted: &dyn Fn() -> bool,
 ) -> Outcome<Vec<Card>> {
-    let name = id[NAME_AT..].split(|byte| *byte == 0).next().unwrap_or_default();
+    let name = id.0[NAME_AT..].split(|byte| *byte == 0).next().unwrap_or_default();
     let socket = connect(name).or_else(|error| {
         fail(REMOTE, format!("the root of the unique id is gone, or served already: {error}"))
     })?;
@@ -193,15 +195,13 @@ fn serve_root(listener: &UnixListener) -> io::Result<()> {
             );
             wrong = Some(text);
         }
-        if ranks.contains_key(&card.rank) {
-            let rank = card.rank;
+        let rank = card.rank;
+        if let Some((_, same)) = ranks.insert(rank, (card, socket)) {
             let text = format!(
                 "Bootstrap Root : rank {rank} of {world_size} ranks has already checked in"
             );
             wrong = Some(text);
-            sockets.push(socket);
-        } else {
-            ranks.insert(card.rank, (card, socket));
+            sockets.push(same);
         }
         if wrong.is_some() || ranks.len() as u64 == world_size {
             break;

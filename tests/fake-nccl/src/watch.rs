@@ -18,8 +18,10 @@ use crate::knobs;
 static VIOLATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Who is inside a call that issues work, by device.
-static ISSUING: Mutex<BTreeMap<i32, Vec<(usize, ThreadId, &'static str)>>> =
-    Mutex::new(BTreeMap::new());
+static ISSUING: Mutex<BTreeMap<i32, Vec<Entry>>> = Mutex::new(BTreeMap::new());
+
+/// A communicator, a thread, a function.
+type Entry = (usize, ThreadId, &'static str);
 
 /// Who is inside any call of a communicator.
 static INSIDE: Mutex<BTreeMap<usize, (ThreadId, u64, &'static str)>> = Mutex::new(BTreeMap::new());
@@ -99,7 +101,7 @@ impl Drop for Issuing {
     fn drop(&mut self) {
         let here = thread::current().id();
         if let Some(entries) = lock(&ISSUING).get_mut(&self.device) {
-            let own = |entry: &(usize, ThreadId, &str)| entry.0 == self.comm && entry.1 == here;
+            let own = |entry: &Entry| entry.0 == self.comm && entry.1 == here;
             if let Some(at) = entries.iter().rposition(own) {
                 entries.remove(at);
             }

@@ -219,14 +219,14 @@ fn grow(
     let watched = Arc::clone(&parent);
     let work = move || {
         let everyone: Vec<usize> = (0..parent.world_size).collect();
-        let words = own_id.map(|id| id.to_vec()).unwrap_or_default();
+        let words = own_id.map(|id| id.0.to_vec()).unwrap_or_default();
         let heard = init::talk(&parent, &everyone, &words)?;
-        let mut ids = heard.iter().filter_map(|words| UniqueId::try_from(words.as_slice()).ok());
+        let mut ids = heard.iter().filter_map(|words| <[u8; 128]>::try_from(words.as_slice()).ok());
         let (Some(id), None) = (ids.next(), ids.next()) else {
             return fail(ARGUMENT, "CommGrow : one rank, and only one, passes the unique id");
         };
         let child = Comm::new(world_size, parent.rank, parent.device, config);
-        init::by_id(&child, &id)?;
+        init::by_id(&child, &UniqueId(id))?;
         out.set(function, child.handle)
     };
     group::make(Making { function, watched, new: None, out, work: Box::new(work) })

@@ -105,11 +105,10 @@ fn team(handle: usize, function: &'static str) -> Team {
         return Team::default();
     }
     let number = |number: usize| i32::try_from(number).unwrap_or(0);
-    comm::get(handle, function).map_or(Team::default(), |comm| Team {
-        world_size: number(comm.world_size),
-        rank: number(comm.rank),
-        stride: 1,
-    })
+    comm::get(handle, function).map_or_else(
+        |_| Team::default(),
+        |comm| Team { world_size: number(comm.world_size), rank: number(comm.rank), stride: 1 },
+    )
 }
 
 /// `ncclCommProperties_t`: size, magic, version, then rank, number of ranks, device. A structure

@@ -39,7 +39,7 @@ api! {
             return window.set("CommWindowRegister", 0);
         }
         let range = cuda::driver()?.range(buffer);
-        if range.is_none_or(|range| range.size_bytes < size_bytes) || buffer % PAGE != 0 {
+        if range.is_none_or(|range| range.size_bytes < size_bytes) || !buffer.is_multiple_of(PAGE) {
             return fail(ARGUMENT, "CommWindowRegister : not memory of ncclMemAlloc, on pages");
         }
         // All ranks register together.
