@@ -3,6 +3,7 @@
 //! and libraries of real NCCLs.
 
 pub mod cases;
+pub mod fakes;
 pub mod faults;
 pub mod fp8;
 pub mod matrix;
