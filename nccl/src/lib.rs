@@ -10,6 +10,9 @@ mod debug;
 mod desc;
 mod dtype;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod kernel;
 mod net;

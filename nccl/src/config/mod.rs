@@ -22,6 +22,8 @@ mod address;
 mod conf;
 mod doc;
 mod env;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod hostlist;
 mod init_method;
 mod launch;
