@@ -1,6 +1,5 @@
 //! Asynchronous work, scopes that wait, and lists of operations.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::cast_possible_truncation, reason = "ranks and turns are small numbers")]
 
 use std::panic::AssertUnwindSafe;
