@@ -1,5 +1,6 @@
 //! The command `nccl`: starts ranks and measures them.
 
+mod options;
 mod perf;
 mod run;
 mod signals;

@@ -5,19 +5,20 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
 use std::process::Child;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
-use std::thread;
 use std::time::Duration;
-use std::time::Instant;
 
 use serde_json::Value;
+
+use common::text;
 
 const LIMIT: Duration = Duration::from_secs(40);
 
@@ -47,35 +48,14 @@ fn command(line: &str) -> Command {
 }
 
 /// Reads both streams and waits, or kills it and fails.
-fn finish(mut child: Child) -> Output {
-    let mut stdout = child.stdout.take().unwrap();
-    let mut stderr = child.stderr.take().unwrap();
-    let read = |from: &mut dyn Read| {
-        let mut all = Vec::new();
-        from.read_to_end(&mut all).unwrap();
-        all
-    };
-    let out = thread::spawn(move || read(&mut stdout));
-    let err = thread::spawn(move || read(&mut stderr));
-    let until = Instant::now() + LIMIT;
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if Instant::now() > until {
-            child.kill().unwrap();
-            panic!("it did not end: {:?}", String::from_utf8_lossy(&err.join().unwrap()));
-        }
-        thread::sleep(Duration::from_millis(5));
-    };
-    Output { status, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+fn finish(child: Child) -> Output {
+    common::finish_within(LIMIT, child)
 }
 
 /// Runs it, asserts the exit code, and returns what it printed on its two streams.
 #[track_caller]
 fn run(line: &str, code: i32) -> (String, String) {
     let output = finish(command(line).spawn().unwrap());
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{line}\n{out}\n{err}");
     (out, err)

@@ -12,6 +12,9 @@ mod desc;
 mod device;
 mod dtype;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod kernel;
 mod net;

@@ -204,6 +204,12 @@ floats! {
         code |x: F8E5M2| x.0;
 }
 
+/// Bytes that tell rank, place and seed.
+#[must_use]
+pub fn pattern(rank: usize, len: usize, seed: u64) -> Vec<u8> {
+    (0..len).map(|index| mix(rank, index, seed).to_le_bytes()[3]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

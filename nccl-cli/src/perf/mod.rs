@@ -23,6 +23,8 @@ use std::time::Duration;
 use nccl::config::BackendChoice;
 use nccl::config::TransportChoice;
 
+use crate::options;
+
 /// A result was wrong.
 const CODE_WRONG: u8 = 1;
 /// The arguments are wrong.
@@ -68,11 +70,11 @@ pub(crate) struct Args {
     threads: bool,
 
     /// Smallest size (default 8); sizes are bytes with K, M, G for powers of 1024
-    #[arg(short = 'b', long = "minbytes", value_name = "SIZE", value_parser = sizes::parse)]
+    #[arg(short = 'b', long = "minbytes", value_name = "SIZE", value_parser = options::size)]
     min: Option<usize>,
 
     /// Largest size (default 4M)
-    #[arg(short = 'e', long = "maxbytes", value_name = "SIZE", value_parser = sizes::parse)]
+    #[arg(short = 'e', long = "maxbytes", value_name = "SIZE", value_parser = options::size)]
     max: Option<usize>,
 
     /// From one size to the next (default 8)
@@ -80,11 +82,11 @@ pub(crate) struct Args {
     factor: Option<usize>,
 
     /// From one size to the next, added instead of multiplied
-    #[arg(short = 'i', long = "stepbytes", value_name = "SIZE", value_parser = sizes::parse)]
+    #[arg(short = 'i', long = "stepbytes", value_name = "SIZE", value_parser = options::size)]
     step: Option<usize>,
 
     /// Exactly these sizes, with commas between them
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = sizes::parse,
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = options::size,
         conflicts_with_all = ["min", "max", "factor", "step"])]
     sizes: Vec<usize>,
 
@@ -110,7 +112,7 @@ pub(crate) struct Args {
     warmup: Option<u64>,
 
     /// Time for the measured iterations of one cell
-    #[arg(long, value_name = "SECONDS", default_value = "0.1", value_parser = crate::run::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.1", value_parser = options::seconds)]
     budget: Duration,
 
     /// Whether every element of every rank is compared with what it must be
@@ -119,11 +121,11 @@ pub(crate) struct Args {
     check: u8,
 
     /// What carries the collectives (default auto)
-    #[arg(long, value_name = "NAME", value_parser = backend)]
+    #[arg(long, value_name = "NAME", value_parser = options::backend)]
     backend: Option<BackendChoice>,
 
     /// One transport for all pairs (default: by pair)
-    #[arg(long, value_name = "NAME", value_parser = transport)]
+    #[arg(long, value_name = "NAME", value_parser = options::transport)]
     transport: Option<TransportChoice>,
 
     /// Only with input and output in one buffer
@@ -151,7 +153,7 @@ pub(crate) struct Args {
     plot: Option<PathBuf>,
 
     /// How long one operation may take before it is an error
-    #[arg(long, value_name = "SECONDS", value_parser = crate::run::seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = options::seconds)]
     timeout: Option<Duration>,
 
     /// Only prints the ranks and what connects each pair of them
@@ -205,22 +207,5 @@ impl Failure {
 impl From<nccl::Error> for Failure {
     fn from(why: nccl::Error) -> Self {
         Self::other(why.to_string())
-    }
-}
-
-fn backend(name: &str) -> Result<BackendChoice, String> {
-    match name {
-        "auto" => Ok(BackendChoice::Auto),
-        "cpu" => Ok(BackendChoice::Cpu),
-        "nccl" => Ok(BackendChoice::Nccl),
-        _ => Err("must be auto, cpu or nccl".to_owned()),
-    }
-}
-
-fn transport(name: &str) -> Result<TransportChoice, String> {
-    match name {
-        "shm" => Ok(TransportChoice::Shm),
-        "tcp" => Ok(TransportChoice::Tcp),
-        _ => Err("must be shm or tcp; leave it out to choose by pair".to_owned()),
     }
 }

@@ -1,4 +1,4 @@
-//! Sizes of messages: numbers with a suffix, and the series between two of them.
+//! Sizes of messages: the series between two of them.
 
 /// Sizes of `nccl perf` where none are asked for.
 const FIRST_BYTES: usize = 8;
@@ -64,26 +64,6 @@ impl Series {
     }
 }
 
-/// Reads `8`, `4K`, `1M`, `2GiB`: bytes, with suffixes of powers of 1024.
-///
-/// # Errors
-/// Says what a size looks like.
-pub(crate) fn parse(text: &str) -> Result<usize, String> {
-    const WANTED: &str = "not a size; write bytes as 8, 4K, 1M or 2G";
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let suffix = text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase();
-    let shift = match suffix.trim_end_matches("IB").trim_end_matches('B') {
-        "" if suffix == "IB" => return Err(WANTED.to_owned()),
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        _ => return Err(WANTED.to_owned()),
-    };
-    let number: usize = digits.parse().map_err(|_| WANTED.to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "more bytes than an address has".to_owned())
-}
-
 /// `8 B`, `4 KiB`, `1.5 MiB`: for people.
 pub(crate) fn show(bytes: usize) -> String {
     for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
@@ -103,25 +83,6 @@ mod tests {
 
     fn series(min: usize, max: usize, factor: Option<usize>, step: Option<usize>) -> Series {
         Series { min: Some(min), max: Some(max), factor, step, list: Vec::new() }
-    }
-
-    #[test]
-    fn suffixes_are_powers_of_1024() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("8", 8),
-            ("8B", 8),
-            ("4K", 4096),
-            ("4k", 4096),
-            ("1M", 1 << 20),
-            ("1MiB", 1 << 20),
-            ("2GB", 2 << 30),
-        ] {
-            assert_eq!(parse(text), Ok(bytes), "{text}");
-        }
-        for bad in ["", "K", "1.5M", "-1", "4 K", "4X", "4iB", "99999999999G", "1KK"] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::options;
 use crate::run::plan::Plan;
 use crate::run::rank::StartError;
 
@@ -107,11 +108,11 @@ pub(crate) struct Args {
     no_tag_output: bool,
 
     /// Ends the run when it takes longer
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = options::seconds)]
     timeout: Option<Duration>,
 
     /// Time the other ranks have after a failure, and again after SIGTERM before SIGKILL
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5")]
+    #[arg(long, value_name = "SECONDS", value_parser = options::seconds, default_value = "5")]
     grace: Duration,
 
     /// How often all ranks are started again after a failure
@@ -169,29 +170,4 @@ pub(crate) fn again(nproc: u32, args: &[OsString], verdict: u8) -> Result<u8, St
 fn fail(problem: &str, code: u8) -> ExitCode {
     eprintln!("nccl run: {problem}");
     ExitCode::from(code)
-}
-
-/// Reads `2`, `0.5`: seconds, more than none, less than what a clock can add.
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    const MOST_SECONDS: f64 = 1e9;
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    if seconds > 0.0 && seconds <= MOST_SECONDS {
-        Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string())
-    } else {
-        Err("must be more than 0 seconds (and at most 1e9)".to_owned())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seconds_are_positive_numbers() {
-        assert_eq!(seconds("2"), Ok(Duration::from_secs(2)));
-        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
-        for bad in ["0", "-1", "NaN", "inf", "1e300", "", "5s"] {
-            assert!(seconds(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -23,6 +23,8 @@ mod conf;
 mod device;
 mod doc;
 mod env;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod hostlist;
 mod init_method;
 mod launch;

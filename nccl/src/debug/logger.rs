@@ -97,7 +97,7 @@ impl Logger {
 }
 
 /// `NCCL_DEBUG_FILE` with `%h` and `%p` replaced; `%%` is a percent sign, others stay.
-fn expand(pattern: &str, host: &str, pid: u32) -> String {
+pub(super) fn expand(pattern: &str, host: &str, pid: u32) -> String {
     let mut path = String::new();
     let mut chars = pattern.chars();
     while let Some(char) = chars.next() {

@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod level;
 mod line;
 mod logger;

@@ -72,20 +72,20 @@ impl MemoryStore {
         })
     }
 
-    /// Waits until all `keys` exist; the table stays locked.
-    fn wait_for(
+    /// What `take` finds as soon as it finds anything; it takes out of the list of keys what is there.
+    fn until<T>(
         &self,
         op: &'static str,
         keys: &[&str],
-        deadline: &Deadline,
-    ) -> Result<MutexGuard<'_, Table>> {
+        timeout: Duration,
+        mut take: impl FnMut(&mut Table, &mut Vec<&str>) -> Option<T>,
+    ) -> Result<T> {
+        let deadline = Deadline::after(timeout);
+        let mut missing = keys.to_vec();
         let mut table = self.table();
-        // Like the server: a key that was there once counts, even if it was deleted since.
-        let mut missing: Vec<&str> = keys.to_vec();
         loop {
-            missing.retain(|key| !table.contains(key.as_bytes()));
-            if missing.is_empty() {
-                return Ok(table);
+            if let Some(found) = take(&mut table, &mut missing) {
+                return Ok(found);
             }
             if deadline.passed() {
                 return Err(Error::StoreTimeout {
@@ -95,14 +95,21 @@ impl MemoryStore {
                     waited: deadline.waited(),
                 });
             }
-            table = self
-                .shared
-                .changed
-                .wait_timeout(table, deadline.left())
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            let waited = self.shared.changed.wait_timeout(table, deadline.left());
+            table = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
+
+/// Whether all keys have been there. Like the server: one that was there once counts, even if it was
+/// deleted since.
+fn all_were_there(table: &mut Table, missing: &mut Vec<&str>) -> Option<()> {
+    missing.retain(|key| !table.contains(key.as_bytes()));
+    missing.is_empty().then_some(())
+}
+
+fn value(table: &Table, key: &str) -> Vec<u8> {
+    table.get(key.as_bytes()).unwrap_or_default().to_vec()
 }
 
 impl Store for MemoryStore {
@@ -119,12 +126,13 @@ impl Store for MemoryStore {
     }
 
     fn get_within(&self, key: &str, timeout: Duration) -> Result<Vec<u8>> {
-        let table = self.wait_for("get", &[key], &Deadline::after(timeout))?;
-        Ok(table.get(key.as_bytes()).unwrap_or_default().to_vec())
+        self.until("get", &[key], timeout, |table, missing| {
+            all_were_there(table, missing).map(|()| value(table, key))
+        })
     }
 
     fn wait(&self, keys: &[&str], timeout: Duration) -> Result<()> {
-        self.wait_for("wait", keys, &Deadline::after(timeout)).map(drop)
+        self.until("wait", keys, timeout, all_were_there)
     }
 
     fn add(&self, key: &str, delta: i64) -> Result<i64> {
@@ -156,9 +164,10 @@ impl Store for MemoryStore {
     }
 
     fn multi_get(&self, keys: &[&str]) -> Result<Vec<Vec<u8>>> {
-        let table = self.wait_for("multi_get", keys, &Deadline::after(self.timeout))?;
-        let value = |key: &&str| table.get(key.as_bytes()).unwrap_or_default().to_vec();
-        Ok(keys.iter().map(value).collect())
+        self.until("multi_get", keys, self.timeout, |table, missing| {
+            all_were_there(table, missing)
+                .map(|()| keys.iter().map(|key| value(table, key)).collect())
+        })
     }
 
     fn multi_set(&self, pairs: &[(&str, &[u8])]) -> Result<()> {
@@ -171,27 +180,7 @@ impl Store for MemoryStore {
     }
 
     fn queue_pop(&self, key: &str, timeout: Duration) -> Result<Vec<u8>> {
-        let deadline = Deadline::after(timeout);
-        let mut table = self.table();
-        loop {
-            if let (_, Some(value)) = table.pop(key.as_bytes()) {
-                return Ok(value);
-            }
-            if deadline.passed() {
-                return Err(Error::StoreTimeout {
-                    store: self.describe(),
-                    op: "queue_pop",
-                    keys: names::list(&[key]),
-                    waited: deadline.waited(),
-                });
-            }
-            table = self
-                .shared
-                .changed
-                .wait_timeout(table, deadline.left())
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
+        self.until("queue_pop", &[key], timeout, |table, _| table.pop(key.as_bytes()).1)
     }
 
     fn queue_len(&self, key: &str) -> Result<usize> {

@@ -8,6 +8,8 @@ use crate::error::Result;
 
 mod client;
 mod file;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod memory;
 mod names;
 mod prefix;

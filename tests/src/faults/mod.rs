@@ -4,6 +4,7 @@ mod call;
 mod checked;
 mod machine;
 mod threads_of;
+mod words;
 mod world;
 
 pub use call::Call;
@@ -12,5 +13,6 @@ pub use checked::checked;
 pub use machine::Held;
 pub use machine::free_port;
 pub use threads_of::threads_of;
+pub use words::plain;
 pub use world::Line;
 pub use world::World;

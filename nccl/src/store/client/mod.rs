@@ -15,6 +15,8 @@ use crate::wire::store::Request;
 mod calls;
 mod conn;
 mod exchange;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod handshake;
 mod pool;
 mod waits;

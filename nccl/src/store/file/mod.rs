@@ -26,6 +26,8 @@ use crate::store::file::log::OPEN;
 use crate::store::names;
 
 mod calls;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod log;
 
 /// How often the file is looked at while a key is missing, as torch does.

@@ -14,6 +14,8 @@ use crate::store::server::event_loop::EventLoop;
 mod conn;
 mod engine;
 mod event_loop;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod limits;
 mod stranger;
 

@@ -156,6 +156,16 @@ pub(super) fn lane_of(bytes: usize, lanes: usize, at: usize) -> (usize, usize) {
     (at / BLOCK_BYTES % lanes, run)
 }
 
+/// The words of a frame head with their check word, as a sender that is wrong would have them.
+#[cfg(fuzzing)]
+pub(super) fn sealed(bytes: &[u8; FRAME_HEAD_BYTES - 8]) -> [u8; FRAME_HEAD_BYTES] {
+    let mut words = [0; 7];
+    for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*chunk);
+    }
+    seal(&words)
+}
+
 /// Words as bytes, with a check word behind them.
 fn seal<const WORDS: usize, const BYTES: usize>(words: &[u64; WORDS]) -> [u8; BYTES] {
     const { assert!(BYTES == (WORDS + 1) * 8) };

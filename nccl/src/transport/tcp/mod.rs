@@ -20,6 +20,8 @@ use crate::transport::LinkError;
 use crate::transport::Outgoing;
 
 mod frame;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod receive;
 mod send;
 mod socket;
