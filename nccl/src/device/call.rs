@@ -1,4 +1,5 @@
 //! One operation on device memory, checked, as a backend gets it.
+#![expect(unsafe_code, reason = "operations name their buffers by address")]
 
 use core::fmt;
 use std::time::Duration;
