@@ -41,7 +41,7 @@ impl Library {
     /// If `NCCL_RS_NCCL_LIB` is set, that library and no other is opened. Otherwise the first that
     /// is new enough of: one that the process has already, what the linker finds as
     /// `libnccl.so.2` and `libnccl.so`, and the files of the PyPI wheels and of conda in
-    /// `$VIRTUAL_ENV`, `$CONDA_PREFIX`, around the `python3` of `$PATH`, and in `~/.local`.
+    /// `$VIRTUAL_ENV`, `$CONDA_PREFIX`, around the Python of `$PATH`, and in `~/.local`.
     ///
     /// Opening a library runs its code. This function is safe because only the process's
     /// environment chooses, which decides about code elsewhere too (`LD_PRELOAD`,

@@ -91,9 +91,12 @@ impl Environment {
         let Some(path) = &self.path else { return Vec::new() };
         let found = env::split_paths(path)
             .filter(|folder| folder.is_absolute())
-            .map(|folder| folder.join("python3"))
+            .flat_map(|folder| ["python3", "python"].map(|name| folder.join(name)))
             .find(|python| python.is_file());
         let Some(python) = found else { return Vec::new() };
+        if let Some(version) = pyenv(&python) {
+            return vec![version];
+        }
         let real = fs::canonicalize(&python).ok();
         let prefix = |program: &Path| program.parent()?.parent().map(Path::to_owned);
         [prefix(&python), real.as_deref().and_then(prefix)].into_iter().flatten().collect()
@@ -118,6 +121,15 @@ impl Environment {
         }
         None
     }
+}
+
+/// The folder of pyenv's Python if the program is pyenv's script, which stands in for it.
+fn pyenv(python: &Path) -> Option<PathBuf> {
+    let shims = python.parent().filter(|folder| folder.file_name() == Some("shims".as_ref()))?;
+    let root = shims.parent()?;
+    let chosen = fs::read_to_string(root.join("version")).ok()?;
+    let name = chosen.split_whitespace().next().filter(|name| !name.contains('/'))?;
+    Some(root.join("versions").join(name)).filter(|folder| folder.is_dir())
 }
 
 /// Where linkers look when nothing else is said.
@@ -285,6 +297,20 @@ mod tests {
         touch(&temp.path().join("bin/python3"));
         let path = format!("relative:/no/such:{}/bin", temp.path().display());
         let environment = Environment { path: Some(path.into()), ..Environment::default() };
+        assert_eq!(files(&environment.places()), [&library]);
+    }
+
+    #[test]
+    fn pyenvs_script_leads_to_the_python_that_it_stands_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let tail = "versions/3.11.7/lib/python3.11/site-packages/nvidia/nccl/lib/libnccl.so.2";
+        let library = temp.path().join(tail);
+        touch(&library);
+        touch(&temp.path().join("shims/python"));
+        let path = temp.path().join("shims").into_os_string();
+        let environment = Environment { path: Some(path), ..Environment::default() };
+        assert_eq!(files(&environment.places()), [] as [&Path; 0]);
+        fs::write(temp.path().join("version"), "3.11.7\n3.9.1\n").unwrap();
         assert_eq!(files(&environment.places()), [&library]);
     }
 

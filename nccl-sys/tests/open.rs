@@ -80,6 +80,28 @@ fn a_library_is_opened_with_version_path_and_texts() {
 }
 
 #[test]
+fn a_function_that_a_library_lacks_is_named_with_the_version_that_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // One function as it should be, and one that this version is not to have yet.
+    let source = format!(
+        "{} int ncclCommSplit(void) {{ return 0; }} int ncclCommShrink(void) {{ return 0; }}",
+        fake(22105, 0)
+    );
+    let Some(path) = compiled(&folder, "libnccl.so.2", &source) else { return };
+    let library = open_at(&path).unwrap();
+    assert!(library.ncclCommSplit().is_ok());
+    let missing = library.ncclCommShrink().unwrap_err();
+    assert_eq!(missing.function, "ncclCommShrink");
+    assert_eq!(missing.needs, Version::new(2, 27, 3));
+    assert_eq!(missing.found, Version::new(2, 21, 5));
+    let text = library.ncclAllReduce().unwrap_err().to_string();
+    assert!(text.starts_with("ncclAllReduce needs NCCL 2."), "{text}");
+    assert!(text.ends_with("is 2.21.5, but was built without it"), "{text}");
+    let present: Vec<_> = library.functions().present().collect();
+    assert_eq!(present, ["ncclGetVersion", "ncclGetErrorString", "ncclCommSplit"]);
+}
+
+#[test]
 fn an_old_library_is_named_with_its_version() {
     let folder = tempfile::tempdir().unwrap();
     for (code, version) in [(2804, (2, 8, 4)), (21605, (2, 16, 5))] {

@@ -70,6 +70,14 @@ fn texts(folder: &Path, found: &mut Vec<Source>) {
     }
 }
 
+/// The sources of both libraries.
+fn libraries() -> Vec<Source> {
+    let mut found = library();
+    texts(&root().join("nccl-sys/src"), &mut found);
+    found.retain(|source| source.path.ends_with(".rs"));
+    found
+}
+
 /// The library's sources.
 fn library() -> Vec<Source> {
     let mut found = Vec::new();
@@ -145,7 +153,10 @@ fn has_unsafe(line: &str) -> bool {
     line.match_indices("unsafe").any(|(at, word)| {
         let before = line[..at].chars().next_back();
         let after = line[at + word.len()..].trim_start();
-        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+        let is_type =
+            after.strip_prefix("extern").is_some_and(|rest| rest.trim_start().starts_with("fn("));
+        !is_type
+            && !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
             && (after.is_empty()
                 || ["{", "fn ", "impl ", "impl<", "trait ", "extern "]
                     .iter()
@@ -163,7 +174,11 @@ fn listed_unsafe() -> Option<BTreeSet<String>> {
         .skip(1)
         .take_while(|line| !is_title(line));
     let names = section.flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_owned));
-    Some(names.filter(|name| name.starts_with("nccl/src/") && name.ends_with(".rs")).collect())
+    let is_source = |name: &String| {
+        (name.starts_with("nccl/src/") || name.starts_with("nccl-sys/src/"))
+            && name.ends_with(".rs")
+    };
+    Some(names.filter(is_source).collect())
 }
 
 #[test]
@@ -210,7 +225,7 @@ fn the_floors_name_every_module_of_the_library_once() {
 
 #[test]
 fn unsafe_stands_only_in_the_listed_files() {
-    let found: BTreeSet<String> = library()
+    let found: BTreeSet<String> = libraries()
         .iter()
         .filter(|source| source.code().iter().any(|(_, line)| has_unsafe(line)))
         .map(|source| source.path.clone())
@@ -284,7 +299,12 @@ fn the_reader_of_sources_sees_what_it_must() {
     for line in ["let x = unsafe { f() };", "unsafe impl Send for X {}", "pub unsafe fn f()"] {
         assert!(has_unsafe(line), "{line}");
     }
-    for line in ["#![expect(unsafe_code)]", "type F = unsafe_fn;", "fn not_unsafe {}"] {
+    for line in [
+        "#![expect(unsafe_code)]",
+        "type F = unsafe extern  fn(a: u8);",
+        "type F = unsafe_fn;",
+        "fn not_unsafe {}",
+    ] {
         assert!(!has_unsafe(line), "{line}");
     }
 }

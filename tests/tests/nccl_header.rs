@@ -41,7 +41,7 @@ fn compiled(folder: &Path, source: &str) -> Result<String, String> {
     let (code, program) = (scratch.path().join("code.c"), scratch.path().join("program"));
     fs::write(&code, source).unwrap();
     let output = Command::new("cc")
-        .args(["-std=gnu11", "-Wno-deprecated-declarations", "-DNCCL_OS_LINUX=1", "-I"])
+        .args(["-std=gnu11", "-w", "-DNCCL_OS_LINUX=1", "-I"])
         .arg(folder.join("include"))
         .arg("-I")
         .arg(stubs())
@@ -231,6 +231,44 @@ fn structs_are_as_in_each_header_that_has_them() {
         since(32, 3, type_facts!(ncclEncryptionConfig_t));
         since(32, 3, member_facts!(ncclEncryptionConfig_t: size, magic, version, mode, psk));
         same(name, folder, "", &expected);
+    });
+}
+
+/// The structs that are written by hand. The headers before 2.30.7 are no C.
+#[test]
+fn the_properties_of_a_communicator_are_as_in_each_header_that_is_c() {
+    for_each(|name, found, folder| {
+        if found < Version::new(2, 30, 7) {
+            return;
+        }
+        let has_host = folder.join("include/nccl_device/host.h").is_file();
+        let header = if has_host { "host.h" } else { "core.h" };
+        let head = format!(
+            "#include <nccl_device/core.h>\n#include <nccl_device/{header}>\n\
+             static const ncclCommProperties_t props = NCCL_COMM_PROPERTIES_INITIALIZER;\n"
+        );
+        let props = sys::ncclCommProperties_t::new(found).unwrap();
+        let mut expected = vec![
+            ("sizeof(ncclCommProperties_t)".to_owned(), as_i64(props.size)),
+            ("props.magic".to_owned(), i64::from(props.magic)),
+            ("props.version".to_owned(), i64::from(props.version)),
+        ];
+        expected.extend(type_facts!(ncclTeam_t, ncclGinType_t));
+        expected.extend(member_facts!(ncclTeam_t: nRanks, rank, stride));
+        expected.extend(member_facts!(ncclCommProperties_t: size, magic, version, rank, nRanks));
+        expected.extend(member_facts!(ncclCommProperties_t: cudaDev, nvmlDev, deviceApiSupport));
+        expected.extend(member_facts!(ncclCommProperties_t: multimemSupport, ginType, nLsaTeams));
+        expected.extend(member_facts!(ncclCommProperties_t: hostRmaSupport, railedGinType));
+        if found >= Version::new(2, 31, 2) {
+            expected.extend(member_facts!(ncclCommProperties_t: commHash, ginMinStride));
+            expected.extend(member_facts!(ncclCommProperties_t: ginConnectionType, ginSupport));
+            expected.extend(member_facts!(ncclCommProperties_t: devCommRuntimeVersionSize));
+        }
+        if found >= Version::new(2, 32, 3) {
+            expected.extend(member_facts!(ncclCommProperties_t: cftSupport, cftMulticastSupport));
+            expected.extend(member_facts!(ncclCommProperties_t: cftCountedSupport));
+        }
+        same(name, folder, &head, &expected);
     });
 }
 

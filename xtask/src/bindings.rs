@@ -165,3 +165,84 @@ pub(crate) mod functions {
     use super::*;
 
 ";
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::panic;
+
+    use super::*;
+
+    /// The header of `NCCL_RS_NCCL_HEADER`, or that which the tests with wheels have downloaded.
+    fn header() -> Result<PathBuf, String> {
+        if let Some(path) = env::var_os("NCCL_RS_NCCL_HEADER") {
+            return Ok(path.into());
+        }
+        let own = env::current_exe().map_err(|error| error.to_string())?;
+        let target = own.ancestors().nth(3).ok_or("this program lies in no target folder")?;
+        let text = fs::read_to_string(root().join("nccl-sys/src/bindings.rs"))
+            .map_err(|error| error.to_string())?;
+        let number = |name: &str| {
+            let start = format!("pub const NCCL_{name}: i32 = ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&start));
+            line.map(|value| value.trim_end_matches(';')).unwrap_or_default()
+        };
+        let version = ["MAJOR", "MINOR", "PATCH"].map(number).join(".");
+        let path = target.join("wheels").join(&version).join("include/nccl.h");
+        let hint = "run `cargo test -p tests --test nccl_header`, or set NCCL_RS_NCCL_HEADER";
+        path.is_file()
+            .then_some(path.clone())
+            .ok_or_else(|| format!("there is no {}: {hint}", path.display()))
+    }
+
+    /// The bindings made anew, or why that is not possible here.
+    fn made() -> Result<String, String> {
+        let header = header()?;
+        // bindgen has no other way to say that there is no libclang.
+        panic::catch_unwind(|| generate(&header))
+            .map_err(|_| "bindgen finds no libclang: install it, or set LIBCLANG_PATH".to_owned())?
+    }
+
+    #[test]
+    fn the_bindings_are_those_of_the_header() {
+        match made() {
+            Ok(text) => {
+                let path = root().join("nccl-sys/src/bindings.rs");
+                let checked_in = fs::read_to_string(path).expect("the bindings");
+                let lines = text.lines().zip(checked_in.lines()).enumerate();
+                for (at, (made, checked_in)) in lines {
+                    assert_eq!(made, checked_in, "line {}: run `cargo xtask bindgen`", at + 1);
+                }
+                assert_eq!(text.len(), checked_in.len(), "run `cargo xtask bindgen`");
+            }
+            Err(why) => {
+                let words = env::var("NCCL_RS_REQUIRE").unwrap_or_default();
+                let required = words.split([',', ' ']).any(|word| word == "bindgen");
+                assert!(!required, "NCCL_RS_REQUIRE has bindgen, but {why}");
+                eprintln!("skipped: {why}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_declared_function_becomes_a_pointer() {
+        let made = rewritten(
+            "unsafe extern \"C\" {\n    pub fn ncclF(\n        a: u8,\n    ) -> u16;\n}\n",
+        );
+        let expected = "pub type ncclF = unsafe extern \"C\" fn( a: u8, ) -> u16;";
+        assert!(made.as_ref().is_ok_and(|text| text.contains(expected)), "{made:?}");
+        assert!(pointer("pub static X: u8").is_err());
+    }
+
+    #[test]
+    fn docs_stand_before_attributes() {
+        let mut text = String::from("pub struct A;\n#[repr(C)]\n#[derive(Debug)]\n");
+        insert_doc(&mut text, "B.");
+        assert_eq!(text, "pub struct A;\n/// B.\n#[repr(C)]\n#[derive(Debug)]\n");
+    }
+
+    #[test]
+    fn a_header_that_is_not_there_is_an_error() {
+        assert!(generate(Path::new("/no/nccl.h")).is_err());
+    }
+}
