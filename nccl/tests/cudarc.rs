@@ -1,10 +1,14 @@
-//! cudarc's types as arguments. Without a GPU nothing can be allocated, so what this shows is that
-//! they fit, the way engines hold them; that it compiles is the test.
+//! cudarc's types as arguments: that they fit, the way engines hold them, and, against a driver of
+//! host memory, that a lease is cudarc's guard. What happens on a GPU is not shown here.
 
 #![cfg(feature = "cudarc")]
+#![expect(unsafe_code, reason = "cudarc allocates memory that is not set")]
 
+use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 
+use cudarc::driver::CudaContext;
 use cudarc::driver::CudaSlice;
 use cudarc::driver::CudaStream;
 use cudarc::driver::CudaView;
@@ -15,6 +19,7 @@ use nccl::cuda::DeviceBuf;
 use nccl::cuda::DeviceBufMut;
 use nccl::cuda::DeviceStream;
 use nccl::cuda::DeviceVec;
+use nccl::cuda::Driver;
 use nccl::cuda::RawDeviceSlice;
 use nccl::cuda::StreamRef;
 
@@ -59,4 +64,65 @@ fn the_types_that_engines_hold_are_arguments() {
     let _: fn(&CudaStream, &CudaView<'_, f32>, &mut CudaViewMut<'_, f32>) = as_engine;
     let _: fn(&CudaStream, &RawDeviceSlice<'_>, &mut DeviceVec<u8>) = mixed;
     let _: fn(StreamRef<'_>, RawDeviceSlice<'_>) -> u64 = by_address;
+}
+
+/// In a child whose linker finds the driver of host memory.
+#[test]
+fn leases_in_a_child() {
+    if std::env::var("TEST_CUDARC_CHILD").is_err() {
+        return;
+    }
+    let context = CudaContext::new(1).unwrap();
+    let (stream, other) = (context.new_stream().unwrap(), context.new_stream().unwrap());
+    // SAFETY: the elements are not looked at.
+    let send: CudaSlice<f32> = unsafe { stream.alloc(8) }.unwrap();
+    // SAFETY: as above.
+    let mut recv: CudaSlice<f32> = unsafe { stream.alloc(8) }.unwrap();
+    let gpu = Driver::get().unwrap().device(1).unwrap();
+    let recorded = || gpu.pci_address().unwrap().domain;
+
+    let before = recorded();
+    let lease = send.lease(&other);
+    let lease_mut = recv.lease_mut(&other);
+    assert_eq!(recorded(), before, "the work is not enqueued yet");
+    let info = gpu.driver().pointer_info(lease.as_raw()).unwrap().unwrap();
+    assert_eq!(info.range, Some((lease.as_raw(), 32)));
+    assert_ne!(lease.as_raw(), lease_mut.as_raw());
+    drop((lease, lease_mut));
+    assert_eq!(recorded(), before + 2, "the read of one and the write of the other");
+
+    let (dtype, from, to, device) = front(&other, &send.slice(4..), &mut recv.slice_mut(..4));
+    assert_eq!((dtype, device), (DataType::F32, 1));
+    assert_eq!(recorded(), before + 4);
+    assert_eq!(from, info.range.unwrap().0 + 16);
+    assert_ne!(from, to);
+    let view = send.slice(2..5);
+    assert_eq!((DeviceBuf::<CudaStream>::count(&view), send.len()), (3, 8));
+    assert_eq!(DeviceBuf::<CudaStream>::device_ordinal(&view), 1);
+    assert_eq!(other.as_raw(), other.cu_stream().cast());
+    println!("leases are guards");
+}
+
+#[test]
+fn with_a_fake_driver_a_lease_records_cudarcs_events_when_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("driver.c");
+    fs::write(&source, include_str!("../../tests/tests/cuda_driver.c")).unwrap();
+    let mut command = Command::new("cc");
+    command.args(["-shared", "-fPIC", "-o"]).arg(folder.path().join("libcuda.so.1")).arg(&source);
+    let Ok(compiled) = command.output() else {
+        let words = std::env::var("NCCL_RS_REQUIRE").unwrap_or_default();
+        assert!(!words.split([',', ' ']).any(|word| word == "cc"), "there is no C compiler (cc)");
+        println!("skipped: there is no C compiler (cc)");
+        return;
+    };
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "leases_in_a_child", "--nocapture"]).env("TEST_CUDARC_CHILD", "1");
+    child.env("LD_LIBRARY_PATH", folder.path()).env_remove("NCCL_RS_CUDA_LIB");
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{errors}");
+    assert!(said.contains("leases are guards"), "{said}{errors}");
 }

@@ -1,6 +1,8 @@
 /* A CUDA driver of host memory, in which everything is done at once; for tests of our table.
  * -DINIT=code: what cuInit returns. -DBARE: nothing but cuInit and cuDeviceGetCount.
- * -DSTUCK: no event is ever reached. The "memory" of a device is the number of live objects. */
+ * -DSTUCK: no event is ever reached. The "memory" of a device is the number of live objects, the
+ * domain of its PCI address the number of events recorded. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +13,7 @@
 typedef unsigned long long ptr;
 static __thread int stack[16], depth;
 static __thread int mode;
-static long live;
+static long live, recorded;
 static int capturing;
 static struct { ptr at; size_t bytes; } blocks[64];
 
@@ -30,7 +32,7 @@ int cuDeviceGetName(char *s, int n, int d) { strncpy(s, "Fake GPU", n); return d
 int cuDeviceGetUuid(unsigned char *u, int d) { memset(u, d, 16); return 0; }
 int cuDeviceTotalMem_v2(size_t *n, int d) { *n = live; return d < 40; }
 int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 9 : a == 76 ? 0 : -1; return d < 40; }
-int cuDeviceGetPCIBusId(char *s, int n, int d) { strncpy(s, "0000:3B:00.0", n); return d < 40; }
+int cuDeviceGetPCIBusId(char *s, int n, int d) { snprintf(s, n, "%04lX:3B:00.0", recorded); return d < 40; }
 int cuDevicePrimaryCtxRetain(void **c, int d) { live++; *c = (void *)(long)(d * 16); return 0; }
 int cuDevicePrimaryCtxRelease_v2(int d) { live--; return d < 40; }
 int cuCtxGetCurrent(void **c) { *c = depth ? (void *)(long)stack[depth - 1] : 0; return 0; }
@@ -52,7 +54,7 @@ int cuGraphLaunch(void *x, void *s) { (void)s; return !x; }
 int cuGraphDestroy(void *g) { return gone(g); }
 int cuGraphExecDestroy(void *x) { return gone(x); }
 int cuEventCreate(void **e, unsigned f) { return f == 2 ? handle(e) : 1; }
-int cuEventRecord(void *e, void *s) { (void)e; (void)s; return depth ? 0 : 201; }
+int cuEventRecord(void *e, void *s) { (void)e; (void)s; recorded++; return depth ? 0 : 201; }
 int cuEventDestroy_v2(void *e) { return gone(e); }
 #ifdef STUCK
 int cuEventQuery(void *e) { (void)e; return 600; }
@@ -83,6 +85,13 @@ int cuMemFreeHost(void *p) { live--; free(p); return 0; }
 int cuMemcpyHtoDAsync_v2(ptr d, const void *h, size_t n, void *s) { (void)s; memcpy((void *)d, h, n); return 0; }
 int cuMemcpyDtoHAsync_v2(void *h, ptr d, size_t n, void *s) { (void)s; memcpy(h, (void *)d, n); return 0; }
 int cuMemcpyDtoDAsync_v2(ptr a, ptr b, size_t n, void *s) { (void)s; memcpy((void *)a, (void *)b, n); return 0; }
+/* What cudarc calls besides. */
+int cuCtxSetCurrent(void *c) { if (!depth) depth = 1; stack[depth - 1] = (int)(long)c; return 0; }
+int cuCtxSynchronize(void) { return 0; }
+int cuStreamSynchronize(void *s) { (void)s; return 0; }
+int cuEventSynchronize(void *e) { (void)e; return 0; }
+int cuMemAllocAsync(ptr *p, size_t n, void *s) { (void)s; return cuMemAlloc_v2(p, n); }
+int cuMemFreeAsync(ptr p, void *s) { (void)s; return cuMemFree_v2(p); }
 int cuPointerGetAttribute(void *v, int a, ptr p) {
     for (int i = 0; i < 64; i++)
         if (blocks[i].at && p >= blocks[i].at && p < blocks[i].at + blocks[i].bytes) {

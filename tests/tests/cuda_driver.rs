@@ -186,7 +186,7 @@ fn with_a_fake_driver_elements_go_there_and_back_and_everything_is_freed() {
     let stream = Stream::new(&gpu).unwrap();
     // More than one stage of 16 MiB, and not a multiple of it.
     let count = (40 << 20) / 4 + 3;
-    let sent: Vec<u32> = (0..count).map(|at| (at as u32).wrapping_mul(2_654_435_761)).collect();
+    let sent: Vec<u32> = (0_u32..).take(count).map(|at| at.wrapping_mul(2_654_435_761)).collect();
     let mut buffer = DeviceVec::from_slice(&stream, &sent, SECONDS).unwrap();
     assert_eq!((buffer.count(), buffer.size_bytes()), (count, count * 4));
     assert!(buffer.to_vec(&stream, SECONDS).unwrap() == sent);
