@@ -180,7 +180,12 @@ pub(crate) fn scatter(send: usize, recv: usize, root: usize, member: Member) -> 
     Ok(recv)
 }
 
-fn check_rank(op: &'static str, what: &'static str, rank: usize, world_size: usize) -> Result<()> {
+pub(crate) fn check_rank(
+    op: &'static str,
+    what: &'static str,
+    rank: usize,
+    world_size: usize,
+) -> Result<()> {
     if rank < world_size { Ok(()) } else { Err(Error::Rank { op, what, rank, world_size }) }
 }
 

@@ -15,6 +15,7 @@ use crate::rank;
 
 mod driver;
 mod failure;
+mod nccl;
 
 pub use driver::DriverAttempt;
 pub use driver::DriverError;
@@ -22,6 +23,7 @@ pub use driver::DriverMissing;
 pub use driver::DriverProblem;
 pub use failure::Absent;
 pub(crate) use failure::Failure;
+pub use nccl::NcclError;
 
 /// The result of nearly everything here.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -118,6 +120,21 @@ pub enum Error {
     StoreRefused { store: String, op: &'static str, problem: String },
 
     // ---- library ----
+    /// A call of NCCL failed.
+    #[error("{0}")]
+    Nccl(Arc<NcclError>),
+    /// The NCCL that was opened lacks something.
+    #[error("{0}")]
+    Unsupported(nccl_sys::Missing),
+    /// NCCL did not finish a call before the deadline; the communicator was aborted.
+    #[error(
+        "{call} on device {device} was not finished after {waited:.1?}, and the communicator was \
+         aborted: a rank did not make the same call, or cannot be reached"
+    )]
+    NcclStuck { call: &'static str, device: usize, waited: Duration },
+    /// The communicator was ended before.
+    #[error("the communicator is no longer usable: {why}")]
+    CommEnded { why: String },
     /// A library could not be opened; every path tried is listed.
     #[error("{0}")]
     Load(Arc<nccl_sys::LoadError>),
@@ -211,6 +228,10 @@ impl Error {
             | Self::StoreTimeout { .. }
             | Self::StoreLost { .. } => Family::Group,
             Self::Load(_)
+            | Self::Nccl(_)
+            | Self::Unsupported(_)
+            | Self::NcclStuck { .. }
+            | Self::CommEnded { .. }
             | Self::DriverMissing(_)
             | Self::Driver(_)
             | Self::DriverTooOld { .. }
@@ -246,6 +267,10 @@ impl Error {
             Self::StoreRefused { .. } => "StoreRefused",
             Self::Load(_) => "Load",
             Self::DeviceChoice { .. } => "DeviceChoice",
+            Self::Nccl(_) => "Nccl",
+            Self::Unsupported(_) => "Unsupported",
+            Self::NcclStuck { .. } => "NcclStuck",
+            Self::CommEnded { .. } => "CommEnded",
             Self::DriverMissing(_) => "DriverMissing",
             Self::Driver(_) => "Driver",
             Self::DriverTooOld { .. } => "DriverTooOld",

@@ -26,6 +26,19 @@ mod trace;
 mod transport;
 mod wire;
 
+/// NCCL itself: its library, and communicators without a process group.
+pub mod comm {
+    pub use crate::backend::nccl::AbortHandle;
+    pub use crate::backend::nccl::CommConfig;
+    pub use crate::backend::nccl::Communicator;
+    pub use crate::backend::nccl::CtaPolicy;
+    pub use crate::backend::nccl::Nccl;
+    pub use crate::backend::nccl::NotAnId;
+    pub use crate::backend::nccl::UniqueId;
+    pub use nccl_sys::Missing;
+    pub use nccl_sys::Version;
+}
+
 pub use buffer::OwnedBuffer;
 pub use desc::Kind;
 pub use dtype::DataType;
@@ -42,6 +55,7 @@ pub use error::DriverMissing;
 pub use error::DriverProblem;
 pub use error::Error;
 pub use error::Family;
+pub use error::NcclError;
 pub use error::Result;
 pub use group::Batch;
 pub use group::Builder;

@@ -1,0 +1,51 @@
+//! Calls that may never return, on threads of their own.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::error::Result;
+
+/// Runs `work` on a thread of its own and waits for it, at most `timeout`: `None` if it is not
+/// over by then. It goes on nevertheless, and what it holds stays until it ends.
+///
+/// # Errors
+/// There can be no thread.
+pub(super) fn run<T: Send + 'static>(
+    name: &str,
+    timeout: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>> {
+    let (tell, told) = mpsc::sync_channel(1);
+    start(name, move || {
+        // Nobody may be waiting any more.
+        drop(tell.send(work()));
+    })?;
+    Ok(told.recv_timeout(timeout).ok())
+}
+
+/// Runs `work` on a thread of its own, which nobody waits for.
+///
+/// # Errors
+/// There can be no thread.
+pub(super) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread
+        .map(drop)
+        .map_err(|error| Error::system(format!("cannot start the thread {name}"), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_ends_is_left_behind() {
+        assert_eq!(run("quick", Duration::from_secs(60), || 7).unwrap(), Some(7));
+        let (release, held) = mpsc::channel::<()>();
+        let stuck = run("stuck", Duration::from_millis(20), move || held.recv().is_ok());
+        assert_eq!(stuck.unwrap(), None);
+        drop(release);
+    }
+}
