@@ -68,7 +68,7 @@ impl<T: Copy> Out<T> {
 /// Runs the body of an exported function, unless a knob says that it fails or hangs.
 pub(crate) fn call(name: &'static str, body: impl FnOnce() -> Outcome) -> i32 {
     watch::trace(name);
-    knobs::hang_call(name);
+    knobs::hang_call(name, None);
     if let Some(code) = knobs::failure(name) {
         return code;
     }

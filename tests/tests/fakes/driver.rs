@@ -56,6 +56,7 @@ fn streams_run_behind_the_caller_and_in_order() {
     assert_eq!(api.cuStreamQuery(other), NOT_READY);
     gate.0.store(true, Ordering::Release);
     assert_eq!(api.download(memory, 1, other), [9]);
+    assert_eq!(api.cuEventSynchronize(event), 0);
     assert_eq!(api.cuEventQuery(event), 0);
     assert_eq!(api.cuEventDestroy_v2(event), 0);
     assert_eq!(api.cuEventQuery(event), INVALID_HANDLE);
@@ -254,6 +255,30 @@ fn freeing_waits_for_the_device() {
     });
     assert!(started.elapsed() >= Duration::from_millis(50));
     assert_eq!(api.cuStreamDestroy_v2(stream), 0);
+}
+
+#[test]
+fn memory_freed_in_a_stream_is_there_until_then() {
+    let api = Api::get();
+    api.use_device(6);
+    let (stream, gate) = (api.stream(), Gate(AtomicBool::new(false)));
+    let memory = api.upload(&[3], stream);
+    assert_eq!(api.cuLaunchHostFunc(stream, wait_at_gate, pass(&gate)), 0);
+    assert_eq!(api.cuMemFreeAsync(memory, stream), 0);
+    let other = api.stream();
+    assert_eq!(api.download(memory, 1, other), [3]);
+    gate.0.store(true, Ordering::Release);
+    assert_eq!(api.cuStreamSynchronize(stream), 0);
+    assert_eq!(api.cuMemsetD8Async(memory, 0, 1, other), INVALID_VALUE);
+}
+
+#[test]
+fn codes_have_names() {
+    assert_eq!(
+        Api::get().error_name(900).as_deref(),
+        Some("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED")
+    );
+    assert_eq!(Api::get().error_name(12345), None);
 }
 
 #[test]
