@@ -86,7 +86,8 @@ impl Source {
     }
 
     fn is_test(&self) -> bool {
-        let inside = self.path.strip_prefix("nccl/src/").unwrap_or(&self.path);
+        let inside = ["nccl/src/", "tests/"].iter().find_map(|top| self.path.strip_prefix(top));
+        let inside = inside.unwrap_or(&self.path);
         inside.split('/').any(|part| part == "tests" || part == "tests.rs")
     }
 

@@ -75,13 +75,16 @@ fn death() {
     if rank.rank == 1 {
         std::process::exit(0);
     }
-    assert_eq!(sum(), 0);
+    // The news may be here already.
+    let code = sum();
+    assert!([0, 6].contains(&code), "{code}");
     let until = Instant::now() + Duration::from_secs(5);
     while rank.api.state(rank.comm) == 0 && Instant::now() < until {
         thread::sleep(Duration::from_millis(1));
     }
     println!("state {}", rank.api.state(rank.comm));
-    assert_eq!(rank.api.cuStreamQuery(rank.stream), 600, "the stream hangs until the abort");
+    let hangs = if code == 0 { 600 } else { 0 };
+    assert_eq!(rank.api.cuStreamQuery(rank.stream), hangs, "until the abort");
     assert_eq!(rank.api.ncclCommAbort(rank.comm), 0);
     assert_eq!(rank.api.cuStreamSynchronize(rank.stream), 0);
 }

@@ -263,6 +263,7 @@ fn memory_freed_in_a_stream_is_there_until_then() {
     api.use_device(6);
     let (stream, gate) = (api.stream(), Gate(AtomicBool::new(false)));
     let memory = api.upload(&[3], stream);
+    assert_eq!(api.cuStreamSynchronize(stream), 0);
     assert_eq!(api.cuLaunchHostFunc(stream, wait_at_gate, pass(&gate)), 0);
     assert_eq!(api.cuMemFreeAsync(memory, stream), 0);
     let other = api.stream();
