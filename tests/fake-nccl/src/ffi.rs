@@ -9,6 +9,7 @@ use crate::fail::ARGUMENT;
 use crate::fail::INTERNAL;
 use crate::fail::Outcome;
 use crate::fail::fail;
+use crate::group;
 use crate::knobs;
 use crate::watch;
 
@@ -70,6 +71,10 @@ pub(crate) fn call(name: &'static str, body: impl FnOnce() -> Outcome) -> i32 {
     watch::trace(name);
     knobs::hang_call(name, None);
     if let Some(code) = knobs::failure(name) {
+        if name == "ncclGroupEnd" {
+            // Also a group that fails has ended.
+            group::forget();
+        }
         return code;
     }
     match catch_unwind(AssertUnwindSafe(body)) {

@@ -10,6 +10,7 @@ use crate::api::Config;
 use crate::api::Id;
 use crate::collectives;
 use crate::driver;
+use crate::driver::Gate;
 use crate::world;
 use crate::world::Rank;
 
@@ -26,6 +27,8 @@ fn a_child_of_a_test() {
         "allocations" => allocations(),
         "death" => death(),
         "per_thread" => per_thread(),
+        "group_fails" => group_fails(),
+        "freed" => freed(),
         "threads_end" => threads_end(),
         "codes" => codes(),
         "late_error" => late_error(),
@@ -102,6 +105,50 @@ fn per_thread() {
         poll(api, comm);
         assert_eq!(api.violations() - before, violations);
         assert_eq!(api.ncclCommAbort(comm), 0);
+    }
+}
+
+/// The second of three groups fails at its end.
+fn group_fails() {
+    world::threads(1, |rank| {
+        let buffer = rank.upload(&[4]);
+        let codes: Vec<[i32; 3]> = (0..3)
+            .map(|_| {
+                let start = rank.api.ncclGroupStart();
+                let (comm, stream) = (rank.comm, rank.stream);
+                let sum = rank.api.ncclAllReduce(buffer, buffer, 1, I32, 0, comm, stream);
+                [start, sum, rank.api.ncclGroupEnd()]
+            })
+            .collect();
+        println!("{codes:?}");
+    });
+    assert_eq!(Api::get().violations(), 0);
+}
+
+/// A buffer is freed, by another stream, before the sum that uses it runs; and one after an abort,
+/// which is fine.
+fn freed() {
+    let api = Api::get();
+    for aborted in [true, false] {
+        let before = api.violations();
+        let freed = |rank: &Rank| {
+            let (buffer, other) = (rank.upload(&[4]), api.stream());
+            assert_eq!(api.cuStreamSynchronize(rank.stream), 0);
+            let gate = Gate::new();
+            gate.hold(rank.stream);
+            let sum = api.ncclAllReduce(buffer, buffer, 1, I32, 0, rank.comm, rank.stream);
+            assert_eq!(sum, 0);
+            if aborted {
+                assert_eq!(api.ncclCommAbort(rank.comm), 0);
+            }
+            assert_eq!(api.cuMemFreeAsync(buffer, other), 0);
+            assert_eq!(api.cuStreamSynchronize(other), 0);
+            gate.open();
+            assert_eq!(api.cuStreamSynchronize(rank.stream), 0);
+        };
+        let rank = Rank::join(1, 0, api.id());
+        freed(&rank);
+        assert_eq!(api.violations() > before, !aborted);
     }
 }
 
@@ -298,9 +345,8 @@ fn misuse() {
     let mut new = 0;
     assert_eq!(api.ncclCommSplit(0, 0, 0, &mut new, crate::api::none()), 4);
     one_more("split of NULL");
-    thread::scope(|scope| {
-        scope.spawn(|| assert_eq!(api.ncclGroupStart(), 0));
-    });
+    // A scope would not wait for what the thread does at its very end.
+    thread::spawn(|| assert_eq!(Api::get().ncclGroupStart(), 0)).join().unwrap();
     one_more("a thread that ends inside of a group");
     assert_eq!(api.ncclCommDestroy(comm), 0);
     assert_eq!(api.ncclCommAbort(comm), 4);

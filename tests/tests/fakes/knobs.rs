@@ -130,6 +130,18 @@ fn two_ranks_share_a_device_only_where_nccl_lets_them() {
 }
 
 #[test]
+fn a_group_that_fails_at_its_end_has_ended() {
+    let text = child("group_fails", &[("FAKE_NCCL_FAIL", "ncclGroupEnd=9@2")]);
+    assert!(text.contains("[[0, 0, 0], [0, 0, 9], [0, 0, 9]]"), "{text}");
+}
+
+#[test]
+fn a_buffer_freed_too_early_is_seen() {
+    let text = child("freed", &[]);
+    assert!(text.contains("were freed before the operation that uses them ran"), "{text}");
+}
+
+#[test]
 fn the_per_thread_stream_is_for_communicators_that_block() {
     let text = child("per_thread", &[]);
     assert!(text.contains("per-thread default stream"), "{text}");
