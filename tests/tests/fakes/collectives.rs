@@ -10,6 +10,7 @@ use nccl::f16;
 use crate::api::Api;
 use crate::api::Id;
 use crate::api::none;
+use crate::driver::Gate;
 use crate::world;
 use crate::world::Rank;
 
@@ -91,7 +92,7 @@ fn every_operation_between_threads_gives_what_its_formula_says() {
 
 #[test]
 fn every_operation_between_processes_gives_what_its_formula_says() {
-    for output in processes("rank_of_processes") {
+    for output in processes("rank_of_processes", &[]) {
         let text = world::text(&output);
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
         assert!(!text.contains("VIOLATION"), "{text}");
@@ -100,22 +101,26 @@ fn every_operation_between_processes_gives_what_its_formula_says() {
 
 #[test]
 fn a_dead_process_is_an_asynchronous_error_of_the_others() {
-    let ended = processes("death");
+    let ended = processes("death", &[]);
     let texts: Vec<String> = ended.iter().map(world::text).collect();
     assert!(ended.iter().all(|output| output.status.success()), "{texts:?}");
     assert!(texts[0].contains("state 6") && texts[2].contains("state 6"), "{texts:?}");
+    let ended = processes("death", &[("FAKE_NCCL_PEER_ERRORS", "0"), ("PATIENCE_MS", "300")]);
+    let texts: Vec<String> = ended.iter().map(world::text).collect();
+    assert!(texts[0].contains("state 0") && texts[2].contains("state 0"), "{texts:?}");
 }
 
 /// Three ranks in a process each.
-fn processes(case: &str) -> Vec<Output> {
+fn processes(case: &str, more: &[(&str, &str)]) -> Vec<Output> {
     let id = Api::get().id();
     let id = id.0.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").unwrap();
         text
     });
     let ranks: Vec<String> = (0..WORLD).map(|rank| rank.to_string()).collect();
-    let env: Vec<_> = ranks.iter().map(|rank| [("RANK", rank.as_str()), ("ID", &id)]).collect();
-    let env: Vec<&[(&str, &str)]> = env.iter().map(|env| env.as_slice()).collect();
+    let env: Vec<_> =
+        ranks.iter().map(|rank| [&[("RANK", rank.as_str()), ("ID", &id)], more].concat()).collect();
+    let env: Vec<&[(&str, &str)]> = env.iter().map(Vec::as_slice).collect();
     world::children(case, &env, Duration::from_secs(30))
 }
 
@@ -176,6 +181,38 @@ fn every_type_and_every_op_reduces() {
             assert_eq!(results, [expected.clone(), expected], "type {dtype}, op {op}");
         }
     }
+}
+
+#[test]
+fn buffers_larger_than_any_socket_s_arrive() {
+    const COUNT: usize = 300_000;
+    world::threads(3, |rank| {
+        let send = rank.upload(&numbers(rank.rank, COUNT));
+        let code = rank.api.ncclAllReduce(send, send, COUNT, I32, SUM, rank.comm, rank.stream);
+        assert_eq!(code, 0);
+        let sum = |at: usize| (0..3).map(|rank| value(rank, at)).sum::<i32>();
+        assert_eq!(rank.download(send, COUNT), (0..COUNT).map(sum).collect::<Vec<_>>());
+    });
+}
+
+/// As with NCCL, all streams of a group wait for all of it.
+#[test]
+fn a_group_over_two_streams_holds_up_both() {
+    world::threads(2, |rank| {
+        let (api, comm) = (rank.api, rank.comm);
+        let (buffer, other, gate) = (rank.upload(&[1, 2]), api.stream(), Gate::new());
+        assert_eq!(api.cuStreamSynchronize(rank.stream), 0);
+        gate.hold(rank.stream);
+        assert_eq!(api.ncclGroupStart(), 0);
+        for (at, stream) in [(buffer, rank.stream), (buffer + 4, other)] {
+            assert_eq!(api.ncclAllReduce(at, at, 1, I32, SUM, comm, stream), 0);
+        }
+        assert_eq!(api.ncclGroupEnd(), 0);
+        assert_eq!(api.cuStreamQuery(other), 600, "the first stream has not come yet");
+        gate.open();
+        assert_eq!(rank.download(buffer, 2), [2, 4]);
+        assert_eq!(api.cuStreamSynchronize(other), 0);
+    });
 }
 
 #[test]
