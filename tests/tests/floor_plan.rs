@@ -95,7 +95,8 @@ impl Source {
     }
 
     fn is_test(&self) -> bool {
-        let inside = self.path.strip_prefix("nccl/src/").unwrap_or(&self.path);
+        let inside = ["nccl/src/", "tests/"].iter().find_map(|top| self.path.strip_prefix(top));
+        let inside = inside.unwrap_or(&self.path);
         inside.split('/').any(|part| part == "tests" || part == "tests.rs")
     }
 
@@ -164,8 +165,14 @@ fn has_unsafe(line: &str) -> bool {
     })
 }
 
-/// The files named in backquotes in the section "Unsafe" of ARCHITECTURE.md.
+/// The files of the library named in the section "Unsafe" of ARCHITECTURE.md.
 fn listed_unsafe() -> Option<BTreeSet<String>> {
+    let is_file = |name: &String| name.starts_with("nccl/src/") && name.ends_with(".rs");
+    Some(named_unsafe()?.into_iter().filter(is_file).collect())
+}
+
+/// What stands in backquotes in that section.
+fn named_unsafe() -> Option<BTreeSet<String>> {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).ok()?;
     let is_title = |line: &str| line.starts_with('#');
     let section = text
@@ -174,11 +181,33 @@ fn listed_unsafe() -> Option<BTreeSet<String>> {
         .skip(1)
         .take_while(|line| !is_title(line));
     let names = section.flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_owned));
+<<<<<<< HEAD
     let is_source = |name: &String| {
         (name.starts_with("nccl/src/") || name.starts_with("nccl-sys/src/"))
             && name.ends_with(".rs")
     };
     Some(names.filter(is_source).collect())
+=======
+    Some(names.collect())
+}
+
+/// The packages below `tests`, as `tests/NAME/`, with their sources.
+fn packages_of_tests() -> Vec<(String, Vec<Source>)> {
+    let mut found = Vec::new();
+    texts(&root().join("tests"), &mut found);
+    let manifest = |source: &Source| {
+        let package = source.path.strip_suffix("Cargo.toml")?;
+        (package != "tests/").then(|| package.to_owned())
+    };
+    let packages: Vec<String> = found.iter().filter_map(manifest).collect();
+    let sources = |package: &String| {
+        let mut own = Vec::new();
+        texts(&root().join(package), &mut own);
+        own.retain(|source| source.path.ends_with(".rs"));
+        own
+    };
+    packages.into_iter().map(|package| (package.clone(), sources(&package))).collect()
+>>>>>>> fakes
 }
 
 #[test]
@@ -242,10 +271,35 @@ fn unsafe_stands_only_in_the_listed_files() {
     }
 }
 
+/// They are lists of C functions, so they are listed as a whole; but each of their files says why.
+#[test]
+fn unsafe_in_packages_of_tests_is_listed_by_package() {
+    let packages = packages_of_tests();
+    let is_unsafe = |source: &&Source| source.code().iter().any(|(_, line)| has_unsafe(line));
+    let found: BTreeSet<String> = packages
+        .iter()
+        .filter(|(_, sources)| sources.iter().any(|source| is_unsafe(&source)))
+        .map(|(package, _)| package.clone())
+        .collect();
+    assert!(found.len() >= 2, "where are the fakes? {found:?}");
+    let listed = named_unsafe().unwrap_or_default();
+    let listed: BTreeSet<String> = listed
+        .into_iter()
+        .filter(|name| name.starts_with("tests/") && name.ends_with('/'))
+        .collect();
+    assert_eq!(found, listed, "left: the code, right: ARCHITECTURE.md, section Unsafe");
+    for source in packages.iter().flat_map(|(_, sources)| sources).filter(is_unsafe) {
+        assert!(source.text.contains("#![expect(unsafe_code, reason = "), "{}", source.path);
+    }
+}
+
 #[test]
 fn no_source_file_is_too_long_to_read() {
+    let packages = packages_of_tests();
+    let of_tests = packages.iter().flat_map(|(_, sources)| sources);
     let long: Vec<String> = library()
         .iter()
+        .chain(of_tests)
         .filter(|source| source.text.lines().count() > LINES_MAX)
         .map(|source| source.path.clone())
         .collect();

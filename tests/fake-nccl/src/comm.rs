@@ -74,7 +74,8 @@ struct State {
     busy: u64,
     polls_left: u64,
     later: Option<Later>,
-    talks: u64,
+    /// How often each set of ranks has talked.
+    talks: BTreeMap<Vec<usize>, u64>,
 }
 
 /// Which operations were issued, and which are over. They run in the order of their issue.
@@ -120,7 +121,7 @@ impl Comm {
             busy: 0,
             polls_left: 0,
             later: None,
-            talks: 0,
+            talks: BTreeMap::new(),
         };
         let comm = Arc::new(Self {
             handle: NEXT.fetch_add(4096, Ordering::Relaxed),
@@ -269,11 +270,15 @@ impl Comm {
         }
     }
 
-    /// The next number of an exchange between all ranks outside of any stream.
-    pub(crate) fn next_talk(&self) -> u64 {
+    /// The number of the next exchange between some ranks outside of any stream: the same on all
+    /// of them, whoever else has talked in between.
+    pub(crate) fn next_talk(&self, ranks: &[usize]) -> u64 {
         let mut state = lock(&self.state);
-        state.talks += 1;
-        state.talks
+        let count = state.talks.entry(ranks.to_vec()).or_default();
+        *count += 1;
+        ranks.iter().fold(*count, |hash, rank| {
+            (hash ^ (*rank as u64 + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        })
     }
 
     /// A place in the order of operations.
@@ -395,7 +400,7 @@ pub(crate) fn get(handle: usize, function: &'static str) -> Outcome<Arc<Comm>> {
 /// The communicator of a handle, with a knob's failure for its rank.
 pub(crate) fn get_for(handle: usize, function: &'static str) -> Outcome<Arc<Comm>> {
     let comm = get(handle, function)?;
-    knobs::set_rank(Some(comm.rank));
+    knobs::hang_call(function, Some(comm.rank));
     match knobs::failure_of(function, comm.rank) {
         Some(code) => Err(Fail(code)),
         None => Ok(comm),

@@ -25,13 +25,14 @@ pub(crate) fn run(comm: &Arc<Comm>, calls: &[Call], ticket: Option<u64>) {
     if begun.is_ok()
         && let Ok(mesh) = comm.mesh()
     {
-        // What was not finished has been aborted: nobody looks at the buffers any more.
         let _ = perform(comm, mesh, calls);
     }
     comm.end(ticket, begun.is_ok());
 }
 
 fn perform(comm: &Comm, mesh: &Mesh, calls: &[Call]) -> Result<(), Aborted> {
+    // After an abort or a revocation nobody keeps the buffers any more.
+    mesh.wait(|_| Some(()))?;
     for call in calls {
         if knobs::hangs(call.function, comm.rank) {
             return Err(mesh.hang());

@@ -9,6 +9,7 @@ use crate::fail::ARGUMENT;
 use crate::fail::INTERNAL;
 use crate::fail::Outcome;
 use crate::fail::fail;
+use crate::group;
 use crate::knobs;
 use crate::watch;
 
@@ -68,8 +69,12 @@ impl<T: Copy> Out<T> {
 /// Runs the body of an exported function, unless a knob says that it fails or hangs.
 pub(crate) fn call(name: &'static str, body: impl FnOnce() -> Outcome) -> i32 {
     watch::trace(name);
-    knobs::hang_call(name);
+    knobs::hang_call(name, None);
     if let Some(code) = knobs::failure(name) {
+        if name == "ncclGroupEnd" {
+            // Also a group that fails has ended.
+            group::forget();
+        }
         return code;
     }
     match catch_unwind(AssertUnwindSafe(body)) {

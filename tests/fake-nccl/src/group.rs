@@ -111,6 +111,16 @@ pub(crate) fn end() -> Outcome {
     launch::launch(issued, "ncclGroupEnd")
 }
 
+/// Ends a group without beginning or telling anything.
+pub(crate) fn forget() {
+    GROUP.with_borrow_mut(|group| {
+        group.depth = group.depth.saturating_sub(1);
+        if group.depth == 0 {
+            *group = Group::default();
+        }
+    });
+}
+
 /// Ends a group without beginning anything.
 pub(crate) fn discard() -> Outcome {
     GROUP.with_borrow_mut(|group| {

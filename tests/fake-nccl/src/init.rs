@@ -52,7 +52,7 @@ pub(crate) fn card_of(comm: &Comm, listens_at: Vec<u8>) -> Card {
 /// Tells the given ranks of a communicator something, and gives what they tell, in their order.
 pub(crate) fn talk(comm: &Comm, ranks: &[usize], words: &[u8]) -> Outcome<Vec<Vec<u8>>> {
     let mesh = comm.mesh()?;
-    let seq = comm.next_talk();
+    let seq = comm.next_talk(ranks);
     for to in ranks {
         mesh.send(*to, &Head { what: frame::TALK, seq, ..Head::default() }, words);
     }

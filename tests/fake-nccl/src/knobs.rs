@@ -4,7 +4,6 @@
 //! only or on all. Rules of one variable are separated by commas. The rank is that of the
 //! communicator at hand, or for calls without one, of `FAKE_NCCL_RANK`.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::sync::Mutex;
@@ -32,11 +31,6 @@ static COUNTS: Mutex<BTreeMap<Counted, u64>> = Mutex::new(BTreeMap::new());
 /// What is counted: a variable, a function, and the rank if it is known.
 type Counted = (&'static str, String, Option<usize>);
 
-thread_local! {
-    /// The rank for which the thread calls at the moment.
-    static RANK: Cell<Option<usize>> = const { Cell::new(None) };
-}
-
 /// How long an operation stays in progress.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Progress {
@@ -44,11 +38,6 @@ pub(crate) enum Progress {
     Polls(u64),
     /// For so long.
     Time(Duration),
-}
-
-/// Says for which rank the thread calls.
-pub(crate) fn set_rank(rank: Option<usize>) {
-    RANK.set(rank);
 }
 
 /// The code that a function shall return now instead of working, if any.
@@ -62,20 +51,24 @@ pub(crate) fn failure_of(function: &str, rank: usize) -> Option<i32> {
     Some(number("FAKE_NCCL_FAIL", &rule.value))
 }
 
-/// Hangs for ever if the function shall hang in the caller's thread.
-pub(crate) fn hang_call(function: &str) {
-    const OF_THE_CALLER: [&str; 9] = [
-        "ncclCommAbort",
-        "ncclCommDestroy",
-        "ncclCommFinalize",
-        "ncclCommGetAsyncError",
-        "ncclCommRevoke",
-        "ncclGetUniqueId",
-        "ncclGetVersion",
-        "ncclGroupEnd",
-        "ncclMemAlloc",
-    ];
-    if OF_THE_CALLER.contains(&function) && find("HANG", &HANG, function, None).is_some() {
+/// Functions that hang in the caller's thread, if they hang; others hang in their stream.
+const OF_THE_CALLER: [&str; 9] = [
+    "ncclCommAbort",
+    "ncclCommDestroy",
+    "ncclCommFinalize",
+    "ncclCommGetAsyncError",
+    "ncclCommRevoke",
+    "ncclGetUniqueId",
+    "ncclGetVersion",
+    "ncclGroupEnd",
+    "ncclMemAlloc",
+];
+
+/// Hangs for ever if the function shall hang in the caller's thread: by rules for all ranks or for
+/// this process's, or, for a function of a communicator, by rules for its rank.
+pub(crate) fn hang_call(function: &str, rank: Option<usize>) {
+    let rules = if rank.is_some() { "CALL#" } else { "CALL" };
+    if OF_THE_CALLER.contains(&function) && find(rules, &HANG, function, rank).is_some() {
         eprintln!("fake nccl: {function} hangs, as FAKE_NCCL_HANG says");
         loop {
             thread::park();
@@ -147,8 +140,8 @@ fn find<'a>(
     let holds = |rule: &&Rule| {
         let rank_fits = match (rule.rank, rank) {
             (Some(wanted), Some(rank)) => wanted == rank,
-            (Some(wanted), None) => RANK.get() == Some(wanted) || own_rank() == Some(wanted),
-            (None, Some(_)) if variable == "FAIL#" => false,
+            (Some(wanted), None) => own_rank() == Some(wanted),
+            (None, Some(_)) if ["FAIL#", "CALL#"].contains(&variable) => false,
             (None, _) => true,
         };
         rule.what == what && rank_fits && count >= rule.first

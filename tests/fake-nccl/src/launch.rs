@@ -162,6 +162,7 @@ pub(crate) fn launch(issued: Vec<Issued>, function: &'static str) -> Outcome {
     }
     let mut in_progress = false;
     for (comm, streams, calls) in groups {
+        let _inside = watch::inside(comm.handle, function);
         let _issuing = watch::issuing(comm.device, comm.handle, function);
         let function = calls.first().map_or(function, |call| call.function);
         let elsewhere = launches_elsewhere(&comm);

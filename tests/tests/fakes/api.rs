@@ -183,6 +183,16 @@ impl Api {
         }
     }
 
+    /// The name of a driver's code.
+    pub(crate) fn error_name(&self, code: i32) -> Option<String> {
+        let mut name = std::ptr::null();
+        if self.cuGetErrorName(code, &mut name) != 0 {
+            return None;
+        }
+        // SAFETY: a text that lives as long as the library.
+        Some(unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+    }
+
     /// The text of the last error.
     pub(crate) fn last_error(&self) -> String {
         // SAFETY: as in nccl.h; the text is copied at once.

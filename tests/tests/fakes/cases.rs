@@ -1,5 +1,6 @@
 //! What a child does: knobs are read once per process, so each case has a process of its own.
 
+use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -9,6 +10,7 @@ use crate::api::Config;
 use crate::api::Id;
 use crate::collectives;
 use crate::driver;
+use crate::driver::Gate;
 use crate::world;
 use crate::world::Rank;
 
@@ -22,7 +24,12 @@ fn a_child_of_a_test() {
         "rank_of_processes" => rank_of_processes(),
         "capture" => driver::capture_records_and_forbids(),
         "visible_devices" => driver::visible_devices(),
-        "sum" => sum(),
+        "allocations" => allocations(),
+        "death" => death(),
+        "per_thread" => per_thread(),
+        "group_fails" => group_fails(),
+        "freed" => freed(),
+        "threads_end" => threads_end(),
         "codes" => codes(),
         "late_error" => late_error(),
         "hang_and_abort" => hang_and_abort(),
@@ -43,22 +50,126 @@ fn a_child_of_a_test() {
 /// A rank of a world of processes: ID and RANK in the environment.
 fn rank_of_processes() {
     let text = std::env::var("ID").unwrap();
-    let byte = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap();
-    let id = Id(std::array::from_fn(byte));
-    let rank = Rank::join(3, std::env::var("RANK").unwrap().parse().unwrap(), id);
+    let rank = Rank::join(3, std::env::var("RANK").unwrap().parse().unwrap(), id_of(&text));
     collectives::everything(&rank);
     rank.leave();
 }
 
-/// A sum over two threads.
-fn sum() {
-    let sums = world::threads(2, |rank| {
-        let buffer = rank.upload(&[1 + i32::try_from(rank.rank).unwrap()]);
-        let code = rank.api.ncclAllReduce(buffer, buffer, 1, I32, 0, rank.comm, rank.stream);
-        assert_eq!(code, 0);
-        rank.download(buffer, 1)
+fn id_of(hex: &str) -> Id {
+    Id(std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()))
+}
+
+/// The codes of three allocations.
+fn allocations() {
+    let api = Api::get();
+    api.use_device(0);
+    let codes: Vec<i32> = (0..3).map(|_| api.cuMemAlloc_v2(&mut 0, 8)).collect();
+    println!("codes {codes:?}");
+}
+
+/// Rank 1's process dies when all have come; the others say what they hear.
+fn death() {
+    let text = std::env::var("ID").unwrap();
+    let rank = Rank::join(3, std::env::var("RANK").unwrap().parse().unwrap(), id_of(&text));
+    let buffer = rank.upload(&[0]);
+    let sum = || rank.api.ncclAllReduce(buffer, buffer, 1, I32, 0, rank.comm, rank.stream);
+    assert_eq!(sum(), 0);
+    assert_eq!(rank.api.cuStreamSynchronize(rank.stream), 0);
+    if rank.rank == 1 {
+        std::process::exit(0);
+    }
+    // The news may be here already.
+    let code = sum();
+    assert!([0, 6].contains(&code), "{code}");
+    let patience = std::env::var("PATIENCE_MS").map_or(5000, |ms| ms.parse().unwrap());
+    let until = Instant::now() + Duration::from_millis(patience);
+    while rank.api.state(rank.comm) == 0 && Instant::now() < until {
+        thread::sleep(Duration::from_millis(1));
+    }
+    println!("state {}", rank.api.state(rank.comm));
+    let hangs = if code == 0 { 600 } else { 0 };
+    assert_eq!(rank.api.cuStreamQuery(rank.stream), hangs, "until the abort");
+    assert_eq!(rank.api.ncclCommAbort(rank.comm), 0);
+    assert_eq!(rank.api.cuStreamSynchronize(rank.stream), 0);
+}
+
+/// The per-thread stream on communicators that block, and that do not.
+fn per_thread() {
+    let api = Api::get();
+    api.use_device(0);
+    for (mut config, violations) in [(Config::undefined(), 0), (Config::nonblocking(), 1)] {
+        let (mut comm, before, id) = (0, api.violations(), api.id());
+        api.ncclCommInitRankConfig(&mut comm, 1, id, 0, &mut config);
+        poll(api, comm);
+        let buffer = api.upload(&[0; 4], 2);
+        api.ncclAllReduce(buffer, buffer, 1, I32, 0, comm, 2);
+        poll(api, comm);
+        assert_eq!(api.violations() - before, violations);
+        assert_eq!(api.ncclCommAbort(comm), 0);
+    }
+}
+
+/// The second of three groups fails at its end.
+fn group_fails() {
+    world::threads(1, |rank| {
+        let buffer = rank.upload(&[4]);
+        let codes: Vec<[i32; 3]> = (0..3)
+            .map(|_| {
+                let start = rank.api.ncclGroupStart();
+                let (comm, stream) = (rank.comm, rank.stream);
+                let sum = rank.api.ncclAllReduce(buffer, buffer, 1, I32, 0, comm, stream);
+                [start, sum, rank.api.ncclGroupEnd()]
+            })
+            .collect();
+        println!("{codes:?}");
     });
-    println!("sums {sums:?}");
+    assert_eq!(Api::get().violations(), 0);
+}
+
+/// A buffer is freed, by another stream, before the sum that uses it runs; and one after an abort,
+/// which is fine.
+fn freed() {
+    let api = Api::get();
+    for aborted in [true, false] {
+        let before = api.violations();
+        let freed = |rank: &Rank| {
+            let (buffer, other) = (rank.upload(&[4]), api.stream());
+            assert_eq!(api.cuStreamSynchronize(rank.stream), 0);
+            let gate = Gate::new();
+            gate.hold(rank.stream);
+            let sum = api.ncclAllReduce(buffer, buffer, 1, I32, 0, rank.comm, rank.stream);
+            assert_eq!(sum, 0);
+            if aborted {
+                assert_eq!(api.ncclCommAbort(rank.comm), 0);
+            }
+            assert_eq!(api.cuMemFreeAsync(buffer, other), 0);
+            assert_eq!(api.cuStreamSynchronize(other), 0);
+            gate.open();
+            assert_eq!(api.cuStreamSynchronize(rank.stream), 0);
+        };
+        let rank = Rank::join(1, 0, api.id());
+        freed(&rank);
+        assert_eq!(api.violations() > before, !aborted);
+    }
+}
+
+/// Threads and descriptors are as before once all is destroyed.
+fn threads_end() {
+    let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
+    Api::get().use_device(0);
+    let before = (count("task"), count("fd"));
+    world::threads(3, |rank| {
+        let buffer = rank.upload(&[0]);
+        let sum = rank.api.ncclAllReduce(buffer, buffer, 1, I32, 0, rank.comm, rank.stream);
+        assert_eq!(sum, 0);
+        // Waits for the device's legacy stream as well, whose thread stays.
+        assert_eq!(rank.api.cuMemFree_v2(buffer), 0);
+    });
+    let until = Instant::now() + Duration::from_secs(5);
+    while (count("task"), count("fd")) != before && Instant::now() < until {
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!((count("task"), count("fd")), before);
 }
 
 /// The codes of five calls of ncclAllReduce on each of two ranks.
@@ -101,6 +212,8 @@ fn late_error() {
 
 /// Rank 1 does not come to the sum; rank 0 looks, aborts, and is free.
 fn hang_and_abort() {
+    static BOTH: Barrier = Barrier::new(2);
+    static FREE: Barrier = Barrier::new(2);
     world::threads(2, |rank| {
         let buffer = rank.upload(&[0]);
         let api = rank.api;
@@ -111,14 +224,12 @@ fn hang_and_abort() {
             assert_eq!(api.cuStreamQuery(rank.stream), 600);
         }
         assert_eq!(api.state(rank.comm), 0, "it hangs without an error, as NCCL does");
+        BOTH.wait();
         assert_eq!(api.ncclCommAbort(rank.comm), 0);
         assert_eq!(api.cuStreamSynchronize(rank.stream), 0);
         println!("rank {} is free", rank.rank);
-        if rank.rank == 0 {
-            thread::sleep(Duration::from_millis(300));
-            std::process::exit(0);
-        }
-        thread::park_timeout(Duration::from_secs(5));
+        FREE.wait();
+        std::process::exit(0);
     });
 }
 
@@ -235,9 +346,8 @@ fn misuse() {
     let mut new = 0;
     assert_eq!(api.ncclCommSplit(0, 0, 0, &mut new, crate::api::none()), 4);
     one_more("split of NULL");
-    thread::scope(|scope| {
-        scope.spawn(|| assert_eq!(api.ncclGroupStart(), 0));
-    });
+    // A scope would not wait for what the thread does at its very end.
+    thread::spawn(|| assert_eq!(Api::get().ncclGroupStart(), 0)).join().unwrap();
     one_more("a thread that ends inside of a group");
     assert_eq!(api.ncclCommDestroy(comm), 0);
     assert_eq!(api.ncclCommAbort(comm), 4);
@@ -324,7 +434,7 @@ fn leak() {
 fn config() {
     let api = Api::get();
     api.use_device(0);
-    let mut try_one = |change: &dyn Fn(&mut Config)| {
+    let try_one = |change: &dyn Fn(&mut Config)| {
         let (mut comm, before, mut config) = (0, api.violations(), Config::undefined());
         change(&mut config);
         let code = api.ncclCommInitRankConfig(&mut comm, 1, api.id(), 0, &mut config);

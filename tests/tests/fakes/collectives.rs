@@ -1,13 +1,16 @@
 //! Every operation moves the right bytes, between threads and between processes.
 
 use std::fmt::Write;
+use std::process::Output;
 use std::time::Duration;
 
-use half::bf16;
-use half::f16;
+use nccl::bf16;
+use nccl::f16;
 
 use crate::api::Api;
+use crate::api::Id;
 use crate::api::none;
+use crate::driver::Gate;
 use crate::world;
 use crate::world::Rank;
 
@@ -33,6 +36,9 @@ pub(crate) fn everything(rank: &Rank) {
     let sum = |at: usize| (0..n).map(|rank| value(rank, at)).sum::<i32>();
     let root = n - 1;
     let c_root = i32::try_from(root).unwrap();
+    let mut device = -1;
+    assert_eq!(api.ncclCommCuDevice(comm, &mut device), 0);
+    assert_eq!(usize::try_from(device).unwrap(), r);
 
     assert_eq!(api.ncclAllReduce(send, recv, count, I32, SUM, comm, stream), 0);
     assert_eq!(rank.download(recv, count), (0..count).map(sum).collect::<Vec<_>>());
@@ -86,19 +92,36 @@ fn every_operation_between_threads_gives_what_its_formula_says() {
 
 #[test]
 fn every_operation_between_processes_gives_what_its_formula_says() {
+    for output in processes("rank_of_processes", &[]) {
+        let text = world::text(&output);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        assert!(!text.contains("VIOLATION"), "{text}");
+    }
+}
+
+#[test]
+fn a_dead_process_is_an_asynchronous_error_of_the_others() {
+    let ended = processes("death", &[]);
+    let texts: Vec<String> = ended.iter().map(world::text).collect();
+    assert!(ended.iter().all(|output| output.status.success()), "{texts:?}");
+    assert!(texts[0].contains("state 6") && texts[2].contains("state 6"), "{texts:?}");
+    let ended = processes("death", &[("FAKE_NCCL_PEER_ERRORS", "0"), ("PATIENCE_MS", "300")]);
+    let texts: Vec<String> = ended.iter().map(world::text).collect();
+    assert!(texts[0].contains("state 0") && texts[2].contains("state 0"), "{texts:?}");
+}
+
+/// Three ranks in a process each.
+fn processes(case: &str, more: &[(&str, &str)]) -> Vec<Output> {
     let id = Api::get().id();
     let id = id.0.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").unwrap();
         text
     });
     let ranks: Vec<String> = (0..WORLD).map(|rank| rank.to_string()).collect();
-    let env: Vec<_> = ranks.iter().map(|rank| [("RANK", rank.as_str()), ("ID", &id)]).collect();
-    let env: Vec<&[(&str, &str)]> = env.iter().map(|env| env.as_slice()).collect();
-    for output in world::children("rank_of_processes", &env, Duration::from_secs(30)) {
-        let text = world::text(&output);
-        assert!(output.status.success() && text.contains("1 passed"), "{text}");
-        assert!(!text.contains("VIOLATION"), "{text}");
-    }
+    let env: Vec<_> =
+        ranks.iter().map(|rank| [&[("RANK", rank.as_str()), ("ID", &id)], more].concat()).collect();
+    let env: Vec<&[(&str, &str)]> = env.iter().map(Vec::as_slice).collect();
+    world::children(case, &env, Duration::from_secs(30))
 }
 
 /// Runs one reduction of two elements over two ranks.
@@ -161,6 +184,38 @@ fn every_type_and_every_op_reduces() {
 }
 
 #[test]
+fn buffers_larger_than_any_socket_s_arrive() {
+    const COUNT: usize = 300_000;
+    world::threads(3, |rank| {
+        let send = rank.upload(&numbers(rank.rank, COUNT));
+        let code = rank.api.ncclAllReduce(send, send, COUNT, I32, SUM, rank.comm, rank.stream);
+        assert_eq!(code, 0);
+        let sum = |at: usize| (0..3).map(|rank| value(rank, at)).sum::<i32>();
+        assert_eq!(rank.download(send, COUNT), (0..COUNT).map(sum).collect::<Vec<_>>());
+    });
+}
+
+/// As with NCCL, all streams of a group wait for all of it.
+#[test]
+fn a_group_over_two_streams_holds_up_both() {
+    world::threads(2, |rank| {
+        let (api, comm) = (rank.api, rank.comm);
+        let (buffer, other, gate) = (rank.upload(&[1, 2]), api.stream(), Gate::new());
+        assert_eq!(api.cuStreamSynchronize(rank.stream), 0);
+        gate.hold(rank.stream);
+        assert_eq!(api.ncclGroupStart(), 0);
+        for (at, stream) in [(buffer, rank.stream), (buffer + 4, other)] {
+            assert_eq!(api.ncclAllReduce(at, at, 1, I32, SUM, comm, stream), 0);
+        }
+        assert_eq!(api.ncclGroupEnd(), 0);
+        assert_eq!(api.cuStreamQuery(other), 600, "the first stream has not come yet");
+        gate.open();
+        assert_eq!(rank.download(buffer, 2), [2, 4]);
+        assert_eq!(api.cuStreamSynchronize(other), 0);
+    });
+}
+
+#[test]
 fn split_shrink_and_grow_give_communicators_that_work() {
     world::threads(4, |rank| {
         let (api, comm) = (rank.api, rank.comm);
@@ -200,7 +255,10 @@ fn split_shrink_and_grow_give_communicators_that_work() {
         // Ranks 0 to 2 grow by rank 3.
         assert_eq!(api.ncclCommSplit(comm, i32::from(rank.rank == 3), 0, &mut new, none()), 0);
         let mut grown = 0;
-        let mut id = api.id();
+        let mut id = Id([0; 128]);
+        if rank.rank == 0 {
+            assert_eq!(api.ncclCommGetUniqueId(new, &mut id), 0);
+        }
         let shared = rank.upload(&id_words(&id.0));
         let code = api.ncclBroadcast(shared, shared, 32, I32, 0, comm, rank.stream);
         assert_eq!(code, 0);
@@ -216,6 +274,26 @@ fn split_shrink_and_grow_give_communicators_that_work() {
         assert_eq!(code, 0, "{}", api.last_error());
         check(grown, &[0, 1, 2, 3]);
         assert_eq!(api.ncclCommDestroy(grown), 0);
+        assert_eq!(api.ncclCommDestroy(new), 0);
+    });
+}
+
+#[test]
+fn a_revoked_communicator_frees_its_stream_and_can_be_split() {
+    world::threads(2, |rank| {
+        let (api, comm, stream) = (rank.api, rank.comm, rank.stream);
+        let buffer = rank.upload(&[1]);
+        let sum = |comm: usize| api.ncclAllReduce(buffer, buffer, 1, I32, SUM, comm, stream);
+        if rank.rank == 0 {
+            assert_eq!(sum(comm), 0, "rank 1 never comes to this one");
+        }
+        assert_eq!(api.ncclCommRevoke(comm, 0), 0);
+        assert_eq!(api.cuStreamSynchronize(stream), 0);
+        assert_eq!(sum(comm), 5, "revoked");
+        let mut new = 0;
+        assert_eq!(api.ncclCommSplit(comm, 0, 0, &mut new, none()), 0);
+        assert_eq!(sum(new), 0);
+        assert_eq!(rank.download(buffer, 1), [2]);
         assert_eq!(api.ncclCommDestroy(new), 0);
     });
 }

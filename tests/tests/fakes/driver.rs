@@ -17,7 +17,22 @@ const CAPTURE_UNSUPPORTED: i32 = 900;
 const CAPTURE_INVALIDATED: i32 = 901;
 
 /// A gate that a stream waits at.
-struct Gate(AtomicBool);
+pub(crate) struct Gate(AtomicBool);
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// Holds a stream up until it is opened.
+    pub(crate) fn hold(&self, stream: usize) {
+        assert_eq!(Api::get().cuLaunchHostFunc(stream, wait_at_gate, pass(self)), 0);
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
 
 extern "C" fn wait_at_gate(gate: *mut c_void) {
     let gate: &Gate = gate_of(gate);
@@ -40,10 +55,10 @@ fn pass(gate: &Gate) -> *mut c_void {
 fn streams_run_behind_the_caller_and_in_order() {
     let api = Api::get();
     api.use_device(0);
-    let (stream, gate) = (api.stream(), Gate(AtomicBool::new(false)));
+    let (stream, gate) = (api.stream(), Gate::new());
     let memory = api.upload(&[1; 64], stream);
     assert_eq!(api.cuStreamSynchronize(stream), 0);
-    assert_eq!(api.cuLaunchHostFunc(stream, wait_at_gate, pass(&gate)), 0);
+    gate.hold(stream);
     assert_eq!(api.cuMemsetD8Async(memory, 9, 64, stream), 0);
     assert_eq!(api.cuStreamQuery(stream), NOT_READY);
     let other = api.stream();
@@ -54,8 +69,9 @@ fn streams_run_behind_the_caller_and_in_order() {
     assert_eq!(api.cuEventQuery(event), NOT_READY);
     assert_eq!(api.cuStreamWaitEvent(other, event, 0), 0);
     assert_eq!(api.cuStreamQuery(other), NOT_READY);
-    gate.0.store(true, Ordering::Release);
+    gate.open();
     assert_eq!(api.download(memory, 1, other), [9]);
+    assert_eq!(api.cuEventSynchronize(event), 0);
     assert_eq!(api.cuEventQuery(event), 0);
     assert_eq!(api.cuEventDestroy_v2(event), 0);
     assert_eq!(api.cuEventQuery(event), INVALID_HANDLE);
@@ -69,15 +85,15 @@ fn the_legacy_stream_waits_for_blocking_streams() {
     api.use_device(7);
     let mut blocking = 0;
     assert_eq!(api.cuStreamCreate(&mut blocking, 0), 0);
-    let gate = Gate(AtomicBool::new(false));
+    let gate = Gate::new();
     let memory = api.upload(&[1; 4], 0);
-    assert_eq!(api.cuLaunchHostFunc(blocking, wait_at_gate, pass(&gate)), 0);
+    gate.hold(blocking);
     assert_eq!(api.cuMemsetD8Async(memory, 2, 4, blocking), 0);
     assert_eq!(api.cuMemsetD8Async(memory, 3, 4, 0), 0);
     assert_eq!(api.cuMemsetD8Async(memory, 4, 1, 2), 0);
     assert_eq!(api.cuStreamQuery(0), NOT_READY);
     assert_eq!(api.cuStreamQuery(2), NOT_READY, "the thread's own stream waits for legacy work");
-    gate.0.store(true, Ordering::Release);
+    gate.open();
     assert_eq!(api.download(memory, 4, 2), [4, 3, 3, 3]);
     assert_eq!(api.cuStreamDestroy_v2(blocking), 0);
 }
@@ -135,12 +151,12 @@ fn host_functions_may_not_call_cuda() {
 fn pinned_memory_is_read_late_and_other_memory_at_once() {
     let api = Api::get();
     api.use_device(0);
-    let (stream, gate) = (api.stream(), Gate(AtomicBool::new(false)));
+    let (stream, gate) = (api.stream(), Gate::new());
     let memory = api.upload(&[0], stream);
     let mut own = [1_u8];
     let mut pinned = 0;
     assert_eq!(api.cuMemHostAlloc(&mut pinned, 1, 0), 0);
-    assert_eq!(api.cuLaunchHostFunc(stream, wait_at_gate, pass(&gate)), 0);
+    gate.hold(stream);
     assert_eq!(api.cuMemcpyHtoDAsync_v2(memory, own.as_ptr(), 1, stream), 0);
     own[0] = 2;
     let from_pinned: *const u8 = std::ptr::with_exposed_provenance(pinned);
@@ -151,7 +167,7 @@ fn pinned_memory_is_read_late_and_other_memory_at_once() {
         0,
         "does not wait"
     );
-    gate.0.store(true, Ordering::Release);
+    gate.open();
     assert_eq!(api.cuStreamSynchronize(stream), 0);
     assert_eq!(api.download(memory, 1, stream), [1]);
     assert_eq!(own[0], 2);
@@ -241,19 +257,44 @@ pub(crate) fn visible_devices() {
 fn freeing_waits_for_the_device() {
     let api = Api::get();
     api.use_device(5);
-    let (stream, gate) = (api.stream(), Gate(AtomicBool::new(false)));
+    let (stream, gate) = (api.stream(), Gate::new());
     let memory = api.upload(&[1], stream);
-    assert_eq!(api.cuLaunchHostFunc(stream, wait_at_gate, pass(&gate)), 0);
+    gate.hold(stream);
     let started = Instant::now();
     thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(Duration::from_millis(50));
-            gate.0.store(true, Ordering::Release);
+            gate.open();
         });
         assert_eq!(api.cuMemFree_v2(memory), 0);
     });
     assert!(started.elapsed() >= Duration::from_millis(50));
     assert_eq!(api.cuStreamDestroy_v2(stream), 0);
+}
+
+#[test]
+fn memory_freed_in_a_stream_is_there_until_then() {
+    let api = Api::get();
+    api.use_device(6);
+    let (stream, gate) = (api.stream(), Gate::new());
+    let memory = api.upload(&[3], stream);
+    assert_eq!(api.cuStreamSynchronize(stream), 0);
+    gate.hold(stream);
+    assert_eq!(api.cuMemFreeAsync(memory, stream), 0);
+    let other = api.stream();
+    assert_eq!(api.download(memory, 1, other), [3]);
+    gate.open();
+    assert_eq!(api.cuStreamSynchronize(stream), 0);
+    assert_eq!(api.cuMemsetD8Async(memory, 0, 1, other), INVALID_VALUE);
+}
+
+#[test]
+fn codes_have_names() {
+    assert_eq!(
+        Api::get().error_name(900).as_deref(),
+        Some("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED")
+    );
+    assert_eq!(Api::get().error_name(12345), None);
 }
 
 #[test]

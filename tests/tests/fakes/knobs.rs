@@ -22,9 +22,8 @@ fn visible_devices_are_numbers_and_beginnings_of_uuids() {
 
 #[test]
 fn a_function_of_the_driver_fails_from_the_nth_call_on() {
-    let env: &[(&str, &str)] = &[("FAKE_CUDA_FAIL", "cuMemAlloc_v2=2@2")];
-    let output = children("sum", &[env], Duration::from_secs(10)).remove(0);
-    assert!(!output.status.success(), "the second allocation fails");
+    let text = child("allocations", &[("FAKE_CUDA_FAIL", "cuMemAlloc_v2=2@2")]);
+    assert!(text.contains("codes [0, 2, 2]"), "{text}");
 }
 
 #[test]
@@ -128,6 +127,29 @@ fn two_ranks_share_a_device_only_where_nccl_lets_them() {
     assert!(text(&run(&version("2.30.7"))).contains("NCCL_MULTI_RANK_GPU_ENABLE=1"));
     let allowed = run(&[("NCCL_MULTI_RANK_GPU_ENABLE", "1")]);
     assert!(text(&allowed).contains("both are there"), "{}", text(&allowed));
+}
+
+#[test]
+fn a_group_that_fails_at_its_end_has_ended() {
+    let text = child("group_fails", &[("FAKE_NCCL_FAIL", "ncclGroupEnd=9@2")]);
+    assert!(text.contains("[[0, 0, 0], [0, 0, 9], [0, 0, 9]]"), "{text}");
+}
+
+#[test]
+fn a_buffer_freed_too_early_is_seen() {
+    let text = child("freed", &[]);
+    assert!(text.contains("were freed before the operation that uses them ran"), "{text}");
+}
+
+#[test]
+fn the_per_thread_stream_is_for_communicators_that_block() {
+    let text = child("per_thread", &[]);
+    assert!(text.contains("per-thread default stream"), "{text}");
+}
+
+#[test]
+fn threads_and_descriptors_end_with_what_they_are_for() {
+    child("threads_end", &[]);
 }
 
 /// For cases that end in the middle, while other threads are blocked.

@@ -173,6 +173,9 @@ fn destroy(comm: &Arc<Comm>) -> Outcome {
         finalize(comm)?;
     }
     if let Ok(mesh) = comm.mesh() {
+        if comm.phase() != Phase::Finalized {
+            mesh.goodbye();
+        }
         mesh.close();
     }
     comm::retire(comm.handle, "ncclCommDestroy");

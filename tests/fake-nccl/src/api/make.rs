@@ -8,6 +8,7 @@ use crate::codec::Reader;
 use crate::codec::Writer;
 use crate::comm;
 use crate::comm::Comm;
+use crate::comm::Phase;
 use crate::config;
 use crate::config::Config;
 use crate::fail::ARGUMENT;
@@ -68,7 +69,10 @@ fn split(handle: usize, color: i32, key: i32, out: Out<usize>, config: Out<u8>) 
     let function = "ncclCommSplit";
     let parent = parent(handle, function, out)?;
     let _inside = watch::inside(handle, function);
-    parent.usable(function)?;
+    // A revoked communicator may still be split.
+    if parent.phase() != Phase::Revoked {
+        parent.usable(function)?;
+    }
     if color < -1 {
         return fail(ARGUMENT, format!("CommSplit : color {color} is negative"));
     }

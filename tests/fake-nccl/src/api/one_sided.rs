@@ -42,10 +42,11 @@ api! {
         if range.is_none_or(|range| range.size_bytes < size_bytes) || !buffer.is_multiple_of(PAGE) {
             return fail(ARGUMENT, "CommWindowRegister : not memory of ncclMemAlloc, on pages");
         }
-        // All ranks register together.
+        // All ranks register together. A peer may put as soon as it has heard of all.
+        let handle = comm.windows.add(buffer, size_bytes);
         let everyone: Vec<usize> = (0..comm.world_size).collect();
         init::talk(&comm, &everyone, &[])?;
-        window.set("CommWindowRegister", comm.windows.add(buffer, size_bytes))
+        window.set("CommWindowRegister", handle)
     }
 
     fn ncclCommWindowDeregister(comm: usize, window: usize) {
