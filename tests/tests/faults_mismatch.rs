@@ -358,18 +358,29 @@ fn a_collective_that_one_rank_leaves_out_ends_at_the_timeout() {
             let begun = Instant::now();
             if group.rank() == 1 {
                 // It is alive, and calls nothing until the others have given up.
+<<<<<<< HEAD
                 while !group.store().check(&["over"]).unwrap() {
                     thread::sleep(Duration::from_millis(5));
                 }
+=======
+                let store = group.store();
+                store.wait(&["over 0", "over 2"], PATIENCE).unwrap();
+>>>>>>> polish
                 return (group.barrier().unwrap_err().to_string(), begun.elapsed());
             }
             let error = group.all_reduce_in_place(&mut buf, nccl::ReduceOp::Sum).unwrap_err();
-            group.store().set("over", b"").unwrap();
+            group.store().set(&format!("over {}", group.rank()), b"").unwrap();
             (error.to_string(), begun.elapsed())
         });
+        // Whoever called first waited all of it, and told those that called later.
+        assert!(seen.iter().any(|(_, took)| *took >= timeout), "{seen:?}");
         let pid = std::process::id();
         for (rank, (text, took)) in seen.iter().enumerate() {
-            assert!(*took >= timeout && *took < timeout + KNOWN, "rank {rank}: {took:?}");
+            assert!(*took < timeout + KNOWN, "rank {rank}: {took:?}");
+            if rank == 1 && text.contains("the ranks disagree: rank 1 called #2 barrier") {
+                // It called before the news was there, and that is true as well.
+                continue;
+            }
             assert!(text.contains("; not arrived: rank 1 (host "), "{text}");
             assert!(
                 text.contains(&format!("pid {pid}): finished #1 all_reduce f32\u{d7}1000 sum"))

@@ -65,9 +65,11 @@ fn a_rank_that_does_not_call_is_named_at_the_deadline_on_every_rank() {
             group.store().set(&format!("over {}", group.rank()), b"").unwrap();
             (error, begun.elapsed())
         });
+        // Whoever called first waited all of it, and told those that called later.
+        assert!(seen.iter().any(|(_, took)| *took >= timeout), "{seen:?}");
         let (pid, host) = (std::process::id(), host());
         for (rank, (error, took)) in seen.iter().enumerate() {
-            assert!(*took >= timeout && *took < timeout + SECOND, "rank {rank}: {took:?}");
+            assert!(*took < timeout + SECOND, "rank {rank}: {took:?}");
             assert!(error.poisons_group());
             if matches!(error, Error::Mismatch { .. }) {
                 // It called something else before the news was there.
@@ -252,7 +254,7 @@ fn a_finalized_group_says_so() {
         assert_eq!(work.to_string(), format!("barrier: {usage}"));
         let send = other.send(&[1_u8], 0).unwrap_err();
         assert_eq!(send.to_string(), format!("send or recv: {usage}"));
-        assert!(begun.elapsed() < Duration::from_millis(100));
+        assert!(begun.elapsed() < SECOND, "nobody is asked");
         // Aborting what is over is nothing.
         other.abort("late");
     });

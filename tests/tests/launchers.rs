@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Child;
 
@@ -30,7 +29,7 @@ fn number(offset: u32) -> String {
 
 /// A port that was free a moment ago.
 fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+    tests::faults::free_port().to_string()
 }
 
 /// Starts `hello` as `world_size` ranks with the variables of each, and checks what rank 0 prints.

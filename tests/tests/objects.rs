@@ -1,6 +1,5 @@
 //! Byte strings and values as messages.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::cast_possible_truncation, reason = "ranks and turns are small numbers")]
 
 use nccl::run_threads;

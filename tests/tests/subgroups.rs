@@ -1,6 +1,5 @@
 //! Subgroups, their stores and names, several worlds in one process, and what outlives what.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::cast_possible_truncation, reason = "ranks and turns are small numbers")]
 
 use std::collections::BTreeSet;

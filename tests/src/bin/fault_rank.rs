@@ -1,7 +1,8 @@
 //! One rank of a world that goes wrong on purpose. Its words say what it does; it prints what
 //! happens, one line each, stays alive after an error, and ends when its standard input does.
 //!
-//! - `loop KIND COUNT`: the operation again and again, each result checked
+//! - `loop KIND COUNT`: the operation again and again, each result checked, and `going TURN` now and
+//!   then
 //! - `calls CALL / CALL / ...`: these operations, one after the other, then what is left
 //! - `idle`: waits for a line, then a barrier
 //! - `split`: subgroups again and again
@@ -121,7 +122,12 @@ fn act(group: &ProcessGroup, words: &[&str]) -> Result<(), nccl::Error> {
 /// The operation again and again, until it fails.
 fn forever(group: &ProcessGroup, kind: &str, count: usize) -> Result<(), nccl::Error> {
     let mut turn = 0;
+    let mut said = Instant::now();
     loop {
+        if said.elapsed() > Duration::from_millis(100) {
+            said = Instant::now();
+            say(&format!("going {turn}"));
+        }
         match checked(group, kind, turn, count) {
             Ok(true) => {}
             Ok(false) => say(&format!("wrong {kind} {turn}")),

@@ -64,7 +64,8 @@ impl Held {
 #[must_use]
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = 10_000 + u16::try_from(std::process::id() % 9_000).unwrap_or(0);
+    // Neighbouring processes begin far from one another.
+    let base = 10_000 + u16::try_from(std::process::id() * 37 % 9_000).unwrap_or(0);
     for _ in 0..9_000 {
         let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 9_000;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

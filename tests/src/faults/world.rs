@@ -151,6 +151,30 @@ impl World {
         }
     }
 
+    /// Waits until `rank` says a line that begins with `prefix` after `since`.
+    ///
+    /// # Panics
+    /// When it does not within `timeout`.
+    pub fn expect_after(
+        &mut self,
+        since: Instant,
+        rank: usize,
+        prefix: &str,
+        timeout: Duration,
+    ) -> Line {
+        let before = |l: &&Line| l.rank == rank && l.text.starts_with(prefix) && l.at <= since;
+        let mut at = self.said.iter().filter(before).count();
+        loop {
+            // Lines from before may still be on their way to us.
+            self.nth(rank, prefix, at, timeout);
+            let fits = |l: &&Line| l.rank == rank && l.text.starts_with(prefix) && l.at > since;
+            if let Some(line) = self.said.iter().find(fits) {
+                return line.clone();
+            }
+            at += 1;
+        }
+    }
+
     /// What follows `prefix` in the line number `at` of `rank` that begins with it.
     ///
     /// # Panics
