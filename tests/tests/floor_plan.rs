@@ -167,7 +167,10 @@ fn has_unsafe(line: &str) -> bool {
 
 /// The files of the library named in the section "Unsafe" of ARCHITECTURE.md.
 fn listed_unsafe() -> Option<BTreeSet<String>> {
-    let is_file = |name: &String| name.starts_with("nccl/src/") && name.ends_with(".rs");
+    let is_file = |name: &String| {
+        (name.starts_with("nccl/src/") || name.starts_with("nccl-sys/src/"))
+            && name.ends_with(".rs")
+    };
     Some(named_unsafe()?.into_iter().filter(is_file).collect())
 }
 
@@ -181,13 +184,6 @@ fn named_unsafe() -> Option<BTreeSet<String>> {
         .skip(1)
         .take_while(|line| !is_title(line));
     let names = section.flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_owned));
-<<<<<<< HEAD
-    let is_source = |name: &String| {
-        (name.starts_with("nccl/src/") || name.starts_with("nccl-sys/src/"))
-            && name.ends_with(".rs")
-    };
-    Some(names.filter(is_source).collect())
-=======
     Some(names.collect())
 }
 
@@ -207,7 +203,6 @@ fn packages_of_tests() -> Vec<(String, Vec<Source>)> {
         own
     };
     packages.into_iter().map(|package| (package.clone(), sources(&package))).collect()
->>>>>>> fakes
 }
 
 #[test]
