@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::ProcessGroup;
@@ -188,7 +189,8 @@ impl Builder {
         if let Some(address) = &meeting.address {
             debug::info!(debug::Subsys::BOOTSTRAP, dev, "Bootstrap: Using {address}<0>");
         }
-        let control = join(member, &launch, &settings, &meeting)?;
+        let lacks = super::nccl::lacks(&settings);
+        let control = join(member, &launch, &settings, &meeting, &lacks)?;
         let local_rank = self.local_rank.or(launch.local_rank);
         let local_rank = local_rank.unwrap_or_else(|| derived_local_rank(control.as_deref()));
         let tuning = agree(&settings, control.as_deref(), &meeting)?;
@@ -198,11 +200,15 @@ impl Builder {
             options: options(&settings),
             tuning,
             local_rank,
+            nccl: OnceLock::new(),
             _server: meeting.server,
         };
         let members = (0..member.world_size).collect();
         let state = GroupState::new(0, "world".to_owned(), member.rank, members);
-        ProcessGroup::assemble(Arc::new(state), Arc::new(world), settings.timeouts.operation)
+        let timeout = settings.timeouts.operation;
+        let group = ProcessGroup::assemble(Arc::new(state), Arc::new(world), timeout)?;
+        group.choose_backend(&settings, &env, &lacks)?;
+        Ok(group)
     }
 
     fn override_settings(&self, settings: &mut Settings) -> Result<()> {
@@ -224,10 +230,6 @@ impl Builder {
         }
         settings.transport.force = self.transport.or(settings.transport.force);
         settings.backend = self.backend.unwrap_or(settings.backend);
-        if settings.backend == BackendChoice::Nccl {
-            let problem = "cannot be: groups on NCCL are not built yet; use cpu or auto";
-            return Err(Error::env("NCCL_RS_BACKEND", "nccl", problem));
-        }
         Ok(())
     }
 
@@ -301,6 +303,7 @@ fn join(
     launch: &Launch,
     settings: &Settings,
     meeting: &Meeting,
+    lacks: &str,
 ) -> Result<Option<Arc<Control>>> {
     if member.world_size == 1 {
         return Ok(None);
@@ -317,6 +320,8 @@ fn join(
         bind,
         local_rank: launch.local_rank.and_then(|rank| u32::try_from(rank).ok()),
         node: launch.node_rank.map(|node| node.to_string()),
+        wants: settings.backend,
+        lacks: lacks.to_owned(),
         progress: Box::new(say),
     };
     Control::join(config).map(Some)

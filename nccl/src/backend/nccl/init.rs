@@ -12,6 +12,7 @@ use nccl_sys::ncclConfig_t;
 use nccl_sys::ncclUniqueId;
 
 use crate::backend::nccl::bounded;
+use crate::backend::nccl::bounded::Cancel;
 use crate::backend::nccl::config::CommConfig;
 use crate::backend::nccl::config::RawConfig;
 use crate::backend::nccl::library::Nccl;
@@ -44,20 +45,20 @@ impl Plan {
     }
 
     /// Makes the communicator, with all other ranks.
-    pub(super) fn make(self, timeout: Duration) -> Result<Shared> {
+    pub(super) fn make(self, timeout: Duration, cancel: Cancel<'_>) -> Result<Shared> {
         self.check()?;
         let config = Arc::new(self.config.to_raw(self.nccl.version())?);
         let deadline = Deadline::after(timeout);
         let (call, plan, kept) = (self.call_name(), self.clone(), config.clone());
         // On a thread of its own in any case: `NCCL_COMM_BLOCKING` may make the call wait. NCCL's
         // level of grouping, which some versions leave raised after a failure, is that thread's.
-        let begun = bounded::run("nccl-init", timeout, move || plan.begin(&kept))?;
+        let begun = bounded::run_until("nccl-init", &deadline, cancel, move || plan.begin(&kept))?;
         let Some(begun) = begun else {
             let device = self.device.ordinal();
             return Err(Error::NcclStuck { call, device, waited: deadline.waited() });
         };
         let (result, Raw(comm)) = begun?;
-        let made = self.finish(comm, result, &deadline);
+        let made = self.finish(comm, result, &deadline, cancel);
         match made {
             Ok(()) => {
                 // SAFETY: NCCL has made it on this device, for this member, and nobody else has
@@ -116,7 +117,13 @@ impl Plan {
     }
 
     /// Waits until the communicator is ready.
-    fn finish(&self, comm: ncclComm_t, result: NcclResult, deadline: &Deadline) -> Result<()> {
+    fn finish(
+        &self,
+        comm: ncclComm_t,
+        result: NcclResult,
+        deadline: &Deadline,
+        cancel: Cancel<'_>,
+    ) -> Result<()> {
         let call = self.call_name();
         if result != NcclResult::IN_PROGRESS {
             return self.nccl.check(call, result);
@@ -133,6 +140,9 @@ impl Plan {
             if deadline.passed() {
                 let device = self.device.ordinal();
                 return Err(Error::NcclStuck { call, device, waited: deadline.waited() });
+            }
+            if let Some(why) = cancel() {
+                return Err(why);
             }
             thread::sleep(PAUSE);
         }
