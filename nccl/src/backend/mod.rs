@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::op::ReduceOp;
 
 pub(crate) mod cpu;
+pub(crate) mod staged;
 
 /// One collective as a rank calls it. Lengths, roots and types have been checked.
 #[derive(Clone, Copy, Debug)]

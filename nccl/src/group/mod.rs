@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
@@ -11,6 +12,7 @@ use crate::backend::Backend;
 use crate::backend::cpu::CpuBackend;
 use crate::clock::Deadline;
 use crate::control::PeerState;
+use crate::device::DeviceBackend;
 use crate::error::Error;
 use crate::error::Result;
 use crate::rank::Member;
@@ -22,6 +24,7 @@ mod batch;
 mod builder;
 mod bytes;
 mod collectives;
+mod device;
 mod driver;
 mod pairs;
 mod queue;
@@ -89,8 +92,10 @@ struct Inner {
     state: Arc<GroupState>,
     backend: Arc<dyn Backend>,
     world: Arc<World>,
-    queue: Queue,
+    queue: Arc<Queue>,
     driver: Driver,
+    /// For device memory; made when first asked for.
+    device: OnceLock<Arc<dyn DeviceBackend>>,
     /// Subgroups made of this group so far.
     splits: AtomicU32,
     finalized: AtomicBool,
@@ -151,7 +156,8 @@ impl ProcessGroup {
             driver: Driver::new(backend.clone()),
             backend,
             world,
-            queue: Queue::new(),
+            queue: Arc::new(Queue::new()),
+            device: OnceLock::new(),
             splits: AtomicU32::new(0),
             finalized: AtomicBool::new(false),
         };

@@ -15,6 +15,8 @@ pub(super) struct World {
     pub(super) options: CpuOptions,
     pub(super) tuning: Tuning,
     pub(super) local_rank: usize,
+    /// Bytes of one pinned buffer between device and host.
+    pub(super) stage_bytes: usize,
     /// The server, if this process has it. Behind `control`, so that it ends last.
     pub(super) _server: Option<TcpStoreServer>,
 }
