@@ -201,6 +201,7 @@ impl Builder {
             tuning,
             local_rank,
             nccl: OnceLock::new(),
+            stage_bytes: settings.transport.buffer_bytes,
             _server: meeting.server,
         };
         let members = (0..member.world_size).collect();
@@ -358,10 +359,11 @@ fn agree(settings: &Settings, control: Option<&Control>, meeting: &Meeting) -> R
     let Some(control) = control else { return Ok(tuning) };
     let key = "nccl-rs/tuning";
     let own = format!(
-        "{:016x} NCCL_ALGO={} NCCL_RS_CHECK={}",
+        "{:016x} NCCL_ALGO={} NCCL_RS_CHECK={} NCCL_BUFFSIZE={}",
         tuning.digest(),
         word.unwrap_or("unset"),
-        u8::from(tuning.agreement)
+        u8::from(tuning.agreement),
+        settings.transport.buffer_bytes
     );
     if control.member().rank == 0 {
         meeting.store.set(&format!("{key}/{}", control.world_name()), own.as_bytes())?;
@@ -375,7 +377,7 @@ fn agree(settings: &Settings, control: Option<&Control>, meeting: &Meeting) -> R
     }
     let member = control.member();
     let why = format!(
-        "its tuning is not that of rank 0 ({own} against {}); set the same NCCL_ALGO and NCCL_RS_CHECK and use the same version on all ranks",
+        "its tuning is not that of rank 0 ({own} against {}); set the same NCCL_ALGO, NCCL_RS_CHECK and NCCL_BUFFSIZE and use the same version on all ranks",
         String::from_utf8_lossy(&theirs)
     );
     Err(Error::Join { rank: member.rank, world_size: member.world_size, why })

@@ -13,6 +13,7 @@ use crate::backend::cpu::CpuBackend;
 use crate::backend::nccl::GuardedBackend;
 use crate::clock::Deadline;
 use crate::control::PeerState;
+use crate::device::DeviceBackend;
 use crate::error::Error;
 use crate::error::Result;
 use crate::rank::Member;
@@ -25,6 +26,7 @@ mod builder;
 mod bytes;
 mod choice;
 mod collectives;
+mod device;
 mod driver;
 mod nccl;
 mod pairs;
@@ -93,10 +95,12 @@ struct Inner {
     state: Arc<GroupState>,
     backend: Arc<dyn Backend>,
     world: Arc<World>,
-    queue: Queue,
+    queue: Arc<Queue>,
     driver: Driver,
     /// NCCL, if it carries the operations on device memory.
     nccl: OnceLock<GuardedBackend>,
+    /// For device memory; made when first asked for.
+    device: OnceLock<Arc<dyn DeviceBackend>>,
     /// Subgroups made of this group so far.
     splits: AtomicU32,
     finalized: AtomicBool,
@@ -157,8 +161,9 @@ impl ProcessGroup {
             driver: Driver::new(backend.clone()),
             backend,
             world,
-            queue: Queue::new(),
             nccl: OnceLock::new(),
+            queue: Arc::new(Queue::new()),
+            device: OnceLock::new(),
             splits: AtomicU32::new(0),
             finalized: AtomicBool::new(false),
         };

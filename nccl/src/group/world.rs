@@ -19,6 +19,8 @@ pub(super) struct World {
     pub(super) local_rank: usize,
     /// NCCL, if the ranks have agreed on it.
     pub(super) nccl: OnceLock<WithNccl>,
+    /// Bytes of one pinned buffer between device and host.
+    pub(super) stage_bytes: usize,
     /// The server, if this process has it. Behind `control`, so that it ends last.
     pub(super) _server: Option<TcpStoreServer>,
 }

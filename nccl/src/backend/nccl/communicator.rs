@@ -284,6 +284,10 @@ impl DeviceBackend for Communicator {
         "nccl"
     }
 
+    fn device(&self) -> &Device {
+        self.shared.device()
+    }
+
     unsafe fn enqueue(
         &self,
         calls: &[DeviceCall<'_>],

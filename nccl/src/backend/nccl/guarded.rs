@@ -112,6 +112,10 @@ impl DeviceBackend for GuardedBackend {
         "nccl"
     }
 
+    fn device(&self) -> &Device {
+        self.watched.comm.device()
+    }
+
     unsafe fn enqueue(
         &self,
         calls: &[DeviceCall<'_>],
