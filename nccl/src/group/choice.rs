@@ -53,11 +53,13 @@ pub(super) fn by_wishes(me: usize, wishes: &[Wish<'_>]) -> Result<Choice> {
     }
     let lacking: Vec<usize> = (0..wishes.len()).filter(|r| !wishes[*r].lacks.is_empty()).collect();
     let Some(first) = lacking.first() else { return Ok(Choice::Nccl) };
+    // Of itself a rank knows more than what it could tell the others.
+    let shown = if lacking.contains(&me) { me } else { *first };
     let why = format!(
-        "no NCCL on rank {}: rank {first} ({}): {}",
+        "no NCCL on rank {}: rank {shown} ({}): {}",
         rank::list(&lacking),
-        wishes[*first].place,
-        wishes[*first].lacks
+        wishes[shown].place,
+        wishes[shown].lacks
     );
     if nccl.is_empty() {
         // Where nobody has a GPU nobody expects one.

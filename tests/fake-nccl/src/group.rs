@@ -10,6 +10,7 @@ use crate::comm::Comm;
 use crate::fail::Fail;
 use crate::fail::IN_PROGRESS;
 use crate::fail::Outcome;
+use crate::fail::lock;
 use crate::fail::SYSTEM;
 use crate::fail::USAGE;
 use crate::fail::fail;
@@ -146,7 +147,8 @@ fn try_issue(handle: usize, call: Call, stream: usize) -> Outcome {
     if call.count == 0 && call.signal.is_none() && !call.is_pair() {
         return Ok(());
     }
-    let issued = Issued { comm, call, stream };
+    let own = lock(&comm.own_ops).get(&call.op).copied().filter(|_| call.reduces());
+    let issued = Issued { comm, call: Call { own, ..call }, stream };
     if is_open() {
         GROUP.with_borrow_mut(|group| group.issued.push(issued));
         return Ok(());

@@ -53,6 +53,9 @@ impl Shared {
             grouped |= is_several(call, library);
         }
         let entered = self.enter()?;
+        // NCCL works on whatever device is current where it looks before it sets its own: on a
+        // thread that has none it would make a context on device 0.
+        let _current = self.device().make_current()?;
         let factors = Factors::make(self.nccl(), &entered, calls)?;
         let issue = Issue { library, member: self.member(), stream: stream.cast() };
         let outcome = entered.call(|comm| {
