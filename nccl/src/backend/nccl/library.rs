@@ -150,14 +150,6 @@ impl Nccl {
         let error = NcclError::new(call, result, text, self.last_warning());
         Error::Nccl(Arc::new(error))
     }
-
-    /// Fails unless the library is at least of this version.
-    pub(super) fn needs(&self, what: &'static str, since: Version) -> Result<()> {
-        if self.version() >= since {
-            return Ok(());
-        }
-        Err(Error::Unsupported(Missing::new(what, since, self.version())))
-    }
 }
 
 /// A copy of NCCL's warning, which another thread may overwrite at any time.
