@@ -6,12 +6,21 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod arguments;
+mod batches;
+mod faults;
+mod graphs;
 mod matrix;
+mod order;
+mod places;
 
 use std::time::Duration;
 
+use nccl::DataType;
+use nccl::Element;
 use nccl::ProcessGroup;
 use nccl::Result;
+use nccl::cuda::DeviceVec;
 use nccl::cuda::Driver;
 use nccl::cuda::Stream;
 use tests::fakes;
@@ -25,7 +34,13 @@ const SECONDS: Duration = Duration::from_secs(20);
 #[test]
 fn a_rank_of_a_world_of_processes() {
     let mut cases: Vec<(&str, Rank)> = Vec::new();
+    cases.extend(arguments::CASES);
+    cases.extend(batches::CASES);
+    cases.extend(faults::CASES);
+    cases.extend(graphs::CASES);
     cases.extend(matrix::CASES);
+    cases.extend(order::CASES);
+    cases.extend(places::CASES);
     processes::serve(&cases);
 }
 
@@ -43,3 +58,21 @@ fn stream(group: &ProcessGroup) -> Result<Stream> {
     let driver = Driver::get()?;
     Stream::new(&driver.device(group.rank() % driver.device_count()?)?)
 }
+
+/// Elements on the stream's device.
+fn on_device<T: Element>(stream: &Stream, elements: &[T]) -> Result<DeviceVec<T>> {
+    DeviceVec::from_slice(stream, elements, SECONDS)
+}
+
+/// What is on the device, once the stream is that far.
+fn read<T: Element>(stream: &Stream, buffer: &DeviceVec<T>) -> Result<Vec<T>> {
+    buffer.to_vec(stream, SECONDS)
+}
+
+/// What all ranks said, if it is the same.
+#[track_caller]
+fn all_say(said: &[String], expected: &str) {
+    assert!(said.iter().all(|text| text == expected), "{said:?}, expected {expected}");
+}
+
+const F32: DataType = DataType::F32;
