@@ -145,17 +145,18 @@ fn overlaps(group: &ProcessGroup, stream: &Stream) -> Result<()> {
         spans((0, 8), (4, 12))
     );
     refused(on.all_reduce(&part(0, 8), &mut part(4, 8), sum), &text);
-    let at = if group.rank() == 0 { 4 } else { 0 };
+    // The other rank's part.
+    let (element, at) = if group.rank() == 0 { (4, 4) } else { (0, 0) };
     let text = format!(
         "all_gather: {}give separate buffers, or as `send` this rank's part of `recv`",
         spans((at, at + 4), (0, 8))
     );
-    refused(on.all_gather(&part(at as usize, 4), &mut part(0, 8)), &text);
+    refused(on.all_gather(&part(element, 4), &mut part(0, 8)), &text);
     let text = format!(
         "reduce_scatter: {}give separate buffers, or as `recv` this rank's part of `send`",
         spans((0, 8), (at, at + 4))
     );
-    refused(on.reduce_scatter(&part(0, 8), &mut part(at as usize, 4), sum), &text);
+    refused(on.reduce_scatter(&part(0, 8), &mut part(element, 4), sum), &text);
     let text = format!("all_gather_v: {}give separate buffers", spans((0, 4), (0, 8)));
     refused(on.all_gather_v(&part(0, 4), &mut part(0, 8), &[4, 4]), &text);
 
