@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 
-use nccl_sys::Missing;
 use nccl_sys::NcclResult;
 use nccl_sys::Version;
 
