@@ -32,8 +32,11 @@ pub mod comm {
     pub use crate::backend::nccl::CommConfig;
     pub use crate::backend::nccl::Communicator;
     pub use crate::backend::nccl::CtaPolicy;
+    pub use crate::backend::nccl::HostInfo;
+    pub use crate::backend::nccl::MemoryStats;
     pub use crate::backend::nccl::Nccl;
     pub use crate::backend::nccl::NotAnId;
+    pub use crate::backend::nccl::Properties;
     pub use crate::backend::nccl::UniqueId;
     pub use nccl_sys::Missing;
     pub use nccl_sys::Version;

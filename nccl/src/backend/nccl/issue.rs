@@ -48,11 +48,12 @@ impl Shared {
     ) -> Result<()> {
         let library = self.nccl().library();
         let mut grouped = calls.len() > 1;
+        self.check_usable(calls.first().map_or("enqueue", |call| call.kind.name()))?;
         for call in calls {
             check(call, library)?;
             grouped |= is_several(call, library);
         }
-        let entered = self.enter()?;
+        let entered = self.enter_by("ncclGroupStart", deadline)?;
         let factors = Factors::make(self.nccl(), &entered, calls)?;
         let issue = Issue { library, member: self.member(), stream: stream.cast() };
         let outcome = entered.call(|comm| {
