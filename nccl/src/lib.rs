@@ -37,7 +37,11 @@ pub mod comm {
     pub use crate::backend::nccl::Nccl;
     pub use crate::backend::nccl::NotAnId;
     pub use crate::backend::nccl::Properties;
+    pub use crate::backend::nccl::Registered;
+    pub use crate::backend::nccl::Signal;
     pub use crate::backend::nccl::UniqueId;
+    pub use crate::backend::nccl::Window;
+    pub use crate::backend::nccl::WindowFlags;
     pub use nccl_sys::Missing;
     pub use nccl_sys::Version;
 }

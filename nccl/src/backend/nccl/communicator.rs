@@ -324,8 +324,11 @@ impl DeviceBackend for Communicator {
         timeout: Duration,
     ) -> Result<()> {
         let deadline = LazyDeadline::after(timeout);
-        // SAFETY: passed on from the caller, who has compared the devices.
-        let outcome = unsafe { self.shared.issue(calls, stream.as_raw(), &deadline) };
+        let outcome = self.shared.on_stream(stream.as_raw(), |stream| {
+            // SAFETY: passed on from the caller, who has compared the devices; the stream has the
+            // order of the caller's.
+            unsafe { self.shared.issue(calls, stream, &deadline) }
+        });
         if let Err(error) = &outcome
             && is_fatal(error)
         {

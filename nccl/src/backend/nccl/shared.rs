@@ -18,6 +18,7 @@ use nccl_sys::NcclResult;
 use nccl_sys::ncclComm_t;
 
 use crate::backend::nccl::bounded;
+use crate::backend::nccl::bridge::Bridge;
 use crate::backend::nccl::config::RawConfig;
 use crate::backend::nccl::held::Held;
 use crate::backend::nccl::library::Nccl;
@@ -58,6 +59,7 @@ pub(super) struct Shared {
     config: Option<Arc<RawConfig>>,
     /// What NCCL holds with it until it is released.
     held: Held,
+    bridge: Bridge,
 }
 
 /// What a communicator is good for.
@@ -119,6 +121,7 @@ impl Shared {
             phase: AtomicU8::new(Phase::Usable as u8),
             config,
             held: Held::default(),
+            bridge: Bridge::default(),
         }
     }
 
@@ -184,6 +187,10 @@ impl Shared {
     /// What NCCL holds with it.
     pub(super) fn held(&self) -> &Held {
         &self.held
+    }
+
+    pub(super) fn bridge(&self) -> &Bridge {
+        &self.bridge
     }
 
     /// What it is good for now.
