@@ -163,6 +163,27 @@ pub(crate) fn all_to_all_v(
     Ok((send_offsets, recv_offsets))
 }
 
+/// Compares what the ranks send each other with what they expect. `all` has, for each rank, its
+/// list of send counts and its list of receive counts.
+pub(crate) fn match_pairs(op: &'static str, group: &str, ranks: usize, all: &[u64]) -> Result<()> {
+    let counts = |rank: usize| all.get(rank * 2 * ranks..).unwrap_or_default();
+    for sender in 0..ranks {
+        for receiver in 0..ranks {
+            let sends = counts(sender).get(receiver);
+            let expects = counts(receiver).get(ranks + sender);
+            let (Some(sends), Some(expects)) = (sends, expects) else { continue };
+            if sends != expects {
+                let problem = format!(
+                    "rank {sender} sends {sends} elements to rank {receiver}, which expects \
+                     {expects} from it (group {group:?})"
+                );
+                return Err(Error::Usage { op, problem });
+            }
+        }
+    }
+    Ok(())
+}
+
 /// `recv` of the root holds `send` of every rank, and is empty elsewhere; returns the count per
 /// rank.
 pub(crate) fn gather(send: usize, recv: usize, root: usize, member: Member) -> Result<usize> {

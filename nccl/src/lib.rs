@@ -48,6 +48,8 @@ pub mod comm {
 
 pub use buffer::OwnedBuffer;
 pub use desc::Kind;
+pub use device::OnStream;
+pub use device::StreamBatch;
 pub use dtype::DataType;
 pub use dtype::Element;
 pub use dtype::F8E4M3;

@@ -102,6 +102,13 @@ impl GroupState {
         self.turns.store((turn | 1).wrapping_add(1), Ordering::Release);
     }
 
+    /// As [`GroupState::end`], if it is inside an operation.
+    pub(crate) fn end_if_busy(&self) {
+        if self.turns.load(Ordering::Relaxed) & 1 == 1 {
+            self.end();
+        }
+    }
+
     /// What this rank is doing.
     pub(crate) fn status(&self) -> Status {
         let turn = self.turns.load(Ordering::Acquire);

@@ -14,6 +14,9 @@ use cudarc::driver::CudaStream;
 use cudarc::driver::CudaView;
 use cudarc::driver::CudaViewMut;
 use nccl::DataType;
+use nccl::ProcessGroup;
+use nccl::ReduceOp;
+use nccl::Result;
 use nccl::bf16;
 use nccl::cuda::DeviceBuf;
 use nccl::cuda::DeviceBufMut;
@@ -55,6 +58,56 @@ fn mixed(stream: &CudaStream, send: &RawDeviceSlice<'_>, recv: &mut DeviceVec<u8
 fn by_address(stream: StreamRef<'_>, mut buf: RawDeviceSlice<'_>) -> u64 {
     let send = buf;
     front(&stream, &send, &mut buf).1
+}
+
+/// candle's tensors in a group's collectives, on the shared stream of its device.
+fn group_as_candle(
+    group: &ProcessGroup,
+    stream: &Arc<CudaStream>,
+    send: &CudaSlice<f32>,
+    recv: &mut CudaSlice<f32>,
+) -> Result<()> {
+    group.on(stream).all_reduce(send, recv, ReduceOp::Sum)?;
+    group.on(stream).all_reduce_in_place(recv, ReduceOp::Max)?;
+    group.on(stream).reduce(send, (group.rank() == 0).then_some(recv), ReduceOp::Sum, 0)
+}
+
+/// Views of an engine's workspaces, alone and in a batch whose guards last until it is enqueued.
+fn group_as_engine(
+    group: &ProcessGroup,
+    stream: &CudaStream,
+    send: &CudaView<'_, f32>,
+    recv: &mut CudaViewMut<'_, f32>,
+) -> Result<()> {
+    group.on(stream).all_gather(&send.slice(..4), recv)?;
+    group.on(stream).broadcast(&mut recv.slice_mut(4..8), 0)?;
+    let (mut left, mut right) = recv.split_at_mut(4);
+    let on = group.on(stream);
+    on.batch().send(send, 0)?.recv(&mut left, 0)?.all_reduce(send, &mut right, ReduceOp::Avg)?.run()
+}
+
+/// The rank's stream on its thread, with buffers of ours and by address.
+fn group_mixed(
+    group: &ProcessGroup,
+    stream: &CudaStream,
+    send: &RawDeviceSlice<'_>,
+    recv: &mut DeviceVec<u8>,
+) -> Result<()> {
+    group.on(stream).reduce_scatter(send, recv, ReduceOp::Sum)
+}
+
+#[test]
+fn collectives_of_a_group_take_what_engines_hold() {
+    let _: fn(&ProcessGroup, &Arc<CudaStream>, &CudaSlice<f32>, &mut CudaSlice<f32>) -> Result<()> =
+        group_as_candle;
+    let _: fn(
+        &ProcessGroup,
+        &CudaStream,
+        &CudaView<'_, f32>,
+        &mut CudaViewMut<'_, f32>,
+    ) -> Result<()> = group_as_engine;
+    let _: fn(&ProcessGroup, &CudaStream, &RawDeviceSlice<'_>, &mut DeviceVec<u8>) -> Result<()> =
+        group_mixed;
 }
 
 #[test]

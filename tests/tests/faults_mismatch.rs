@@ -421,6 +421,9 @@ fn ranks_whose_settings_plan_differently_do_not_start() {
             error
         });
         assert!(error.contains(&format!(" {name}={shown}")), "{error}");
-        assert!(error.contains("set the same NCCL_ALGO and NCCL_RS_CHECK"), "{error}");
+        assert!(
+            error.contains("set the same NCCL_ALGO, NCCL_RS_CHECK and NCCL_BUFFSIZE"),
+            "{error}"
+        );
     }
 }

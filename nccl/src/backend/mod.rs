@@ -4,6 +4,7 @@
 
 use core::fmt;
 use std::time::Duration;
+use std::time::Instant;
 
 use crate::desc::Kind;
 use crate::dtype::DataType;
@@ -12,6 +13,7 @@ use crate::op::ReduceOp;
 
 pub(crate) mod cpu;
 pub(crate) mod nccl;
+pub(crate) mod staged;
 
 /// One collective as a rank calls it. Lengths, roots and types have been checked.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +38,8 @@ pub(crate) struct Call<'a> {
     pub(crate) send_counts: &'a [usize],
     /// Counts by rank, for the forms that have them.
     pub(crate) recv_counts: &'a [usize],
+    /// Of a call that is one part of a larger one: what the ranks compare instead of its count.
+    pub(crate) whole: Option<u64>,
 }
 
 // SAFETY: a call is numbers and addresses; whoever dereferences them vouches for the memory.
@@ -52,6 +56,8 @@ pub(crate) struct P2p {
     pub(crate) count: usize,
     /// The tag, equal on both sides.
     pub(crate) tag: u32,
+    /// Of a part of a larger message: the elements of all, which the ranks compare instead.
+    pub(crate) whole: Option<usize>,
 }
 
 /// Where a message goes or comes from, and its memory.
@@ -109,4 +115,55 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
 
     /// Ends all work, here and on the peers. Never blocks; may be called twice.
     fn abort(&self, reason: &str);
+}
+
+/// Posts messages and waits for all; returns the peer of each.
+///
+/// # Safety
+/// The memory of each is valid, and untouched by others, until this returns.
+pub(crate) unsafe fn exchange(
+    backend: &dyn Backend,
+    ops: &[P2p],
+    timeout: Duration,
+) -> Result<Vec<usize>> {
+    // SAFETY: the caller keeps the memory until this returns, and `Posted` takes back what is not
+    // done by then, whichever way this ends.
+    let mut tickets = unsafe { backend.p2p_post(ops) }?;
+    tickets.reverse(); // so that the next one is at the end
+    let mut posted = Posted { backend, tickets };
+    let mut peers = Vec::with_capacity(ops.len());
+    let mut begun = None;
+    while let Some(ticket) = posted.tickets.last().copied() {
+        let left = begun.map_or(timeout, |begun: Instant| timeout.saturating_sub(begun.elapsed()));
+        match backend.p2p_wait(ticket, left)? {
+            Some(peer) => peers.push(peer),
+            None => return Err(backend.p2p_expire(ticket, timeout)),
+        }
+        posted.tickets.pop();
+        if !posted.tickets.is_empty() {
+            begun.get_or_insert_with(Instant::now);
+        }
+    }
+    Ok(peers)
+}
+
+/// Messages that are taken back when this goes.
+struct Posted<'a> {
+    backend: &'a dyn Backend,
+    tickets: Vec<u64>,
+}
+
+impl Drop for Posted<'_> {
+    fn drop(&mut self) {
+        if !self.tickets.is_empty() {
+            self.backend.p2p_forget(&self.tickets);
+        }
+    }
+}
+
+/// Equal for equal lists of counts (FNV-1a).
+pub(crate) fn digest(counts: &[usize]) -> u64 {
+    counts.iter().fold(0xcbf2_9ce4_8422_2325, |hash, count| {
+        (hash ^ *count as u64).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(5)
+    })
 }

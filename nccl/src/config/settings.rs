@@ -45,6 +45,8 @@ pub struct Settings {
     pub cuda_lib: Option<PathBuf>,
     /// The GPU of this rank, if it is not to follow from the local rank.
     pub device: Option<DeviceSpec>,
+    /// Whether calls may wait inside NCCL.
+    pub nccl_blocking: bool,
     /// Where rank 0 listens, if `NCCL_COMM_ID` says so.
     pub comm_id: Option<HostPort>,
     /// How long waits may last.
@@ -134,6 +136,7 @@ impl Settings {
             nccl_lib: vars::NCCL_LIB.read(env, &mut notes)?,
             cuda_lib: vars::CUDA_LIB.read(env, &mut notes)?,
             device: vars::DEVICE.read(env, &mut notes)?,
+            nccl_blocking: vars::NCCL_BLOCKING.read(env, &mut notes)?,
             comm_id: vars::COMM_ID.read(env, &mut notes)?,
             timeouts: TimeoutSettings {
                 operation: vars::TIMEOUT_MS.read(env, &mut notes)?,

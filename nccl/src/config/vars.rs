@@ -83,6 +83,9 @@ variables! {
     Refuse DEVICE "NCCL_RS_DEVICE": Option<DeviceSpec> = None, DeviceSpec::parse;
         "number, GPU-..., MIG-...", "", "by local rank",
         "The GPU of this rank: its number among those that CUDA_VISIBLE_DEVICES leaves, or the beginning of its UUID.";
+    Refuse NCCL_BLOCKING "NCCL_RS_NCCL_BLOCKING": bool = false, parse::switch;
+        "0, 1", "", "0",
+        "1: calls may wait inside NCCL, which spares the thread that NCCL starts for each call; a rank that never comes can then keep a call from returning.";
     Refuse LAUNCHER "NCCL_RS_LAUNCHER": Option<Launcher> = None, Launcher::parse;
         "torchrun, plain, openmpi, mvapich2, flux, pals, jsrun, slurm, mpich, pmix, kubernetes, lws, trainer, single", "", "by what is set",
         "Whose variables say which rank this is, where several launchers left theirs.";

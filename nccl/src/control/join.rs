@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::thread::Role;
 use super::thread::Thread;
 use crate::clock::Deadline;
+use crate::config::BackendChoice;
 use crate::error::Error;
 use crate::error::Result;
 use crate::rank::Member;
@@ -47,6 +48,10 @@ pub(crate) struct JoinConfig {
     pub(crate) local_rank: Option<u32>,
     /// The name of this rank's node; its host's name if there is none.
     pub(crate) node: Option<String>,
+    /// Which backend it was told to use.
+    pub(crate) wants: BackendChoice,
+    /// Why it cannot use NCCL; empty if it can.
+    pub(crate) lacks: String,
     /// Is given a line every ten seconds while others are missing.
     pub(crate) progress: Box<dyn Fn(&str) + Send>,
 }
@@ -149,12 +154,14 @@ impl Control {
         }
         if world_size == 1 {
             let me = peer::own(0, Vec::new(), String::new(), config.local_rank, config.node)?;
+            let me = Peer { wants: config.wants, lacks: config.lacks, ..me };
             let shared = Shared::new(config.member, vec![me], [0; 16], None);
             return Ok(Arc::new(Self { shared: Arc::new(shared), thread: Mutex::new(None) }));
         }
         let mesh = Acceptor::bind(config.bind, accept::PATIENCE)?;
         let (tcp, unix) = (mesh.tcp_addrs()?, mesh.unix_name());
         let me = peer::own(rank, tcp, unix, config.local_rank, config.node.clone())?;
+        let me = Peer { wants: config.wants, lacks: config.lacks.clone(), ..me };
         let member = config.member;
         let pulse = Pulse::of(config.heartbeat_timeout);
         let deadline = Deadline::after(config.timeout);

@@ -5,11 +5,12 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
+use crate::config::BackendChoice;
 use crate::error::Error;
 use crate::error::Result;
 use crate::wire::Peer;
 
-/// The record of this rank; `unix` is the name of its abstract socket, empty without one.
+/// The record of this rank, without what it says of backends; `unix` is the name of its abstract socket, empty without one.
 pub(super) fn own(
     rank: usize,
     tcp: Vec<SocketAddr>,
@@ -30,6 +31,8 @@ pub(super) fn own(
         unix,
         local_rank,
         node,
+        wants: BackendChoice::Cpu,
+        lacks: String::new(),
     })
 }
 

@@ -37,6 +37,8 @@ fn config(store: &SharedStore, rank: usize, world_size: usize) -> JoinConfig {
         heartbeat_timeout: Duration::from_secs(10),
         bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
         local_rank: None,
+        wants: crate::config::BackendChoice::Cpu,
+        lacks: String::new(),
         node: None,
         progress: Box::new(|_| {}),
     }

@@ -4,6 +4,7 @@
 use core::fmt;
 use std::time::Duration;
 
+use crate::cuda::Device;
 use crate::cuda::StreamRef;
 use crate::desc::Kind;
 use crate::dtype::DataType;
@@ -23,7 +24,8 @@ pub(crate) struct DeviceCall<'a> {
     pub(crate) root: usize,
     /// Elements, as `schedule::Shape` counts them; of the message for `Send` and `Recv`.
     pub(crate) count: usize,
-    /// Address of the input on the device; 0 if this rank has none.
+    /// Address of the input on the device, also if it lies in the output's memory; 0 if this rank
+    /// has none.
     pub(crate) send: u64,
     /// Address of the output on the device; 0 if this rank has none. If `in_place`, the buffer
     /// whose part the input is.
@@ -40,6 +42,9 @@ pub(crate) struct DeviceCall<'a> {
 pub(crate) trait DeviceBackend: fmt::Debug + Send + Sync {
     /// `nccl`, or `cpu` where the data are staged through host memory.
     fn name(&self) -> &'static str;
+
+    /// The device whose streams and memory it can use.
+    fn device(&self) -> &Device;
 
     /// Enqueues all calls on the stream, as one unit: nothing of them waits for another one.
     /// Returns once they are enqueued, or failed; the timeout is for that.

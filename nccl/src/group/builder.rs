@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::ProcessGroup;
@@ -188,7 +189,8 @@ impl Builder {
         if let Some(address) = &meeting.address {
             debug::info!(debug::Subsys::BOOTSTRAP, dev, "Bootstrap: Using {address}<0>");
         }
-        let control = join(member, &launch, &settings, &meeting)?;
+        let lacks = super::nccl::lacks(&settings);
+        let control = join(member, &launch, &settings, &meeting, &lacks)?;
         let local_rank = self.local_rank.or(launch.local_rank);
         let local_rank = local_rank.unwrap_or_else(|| derived_local_rank(control.as_deref()));
         let tuning = agree(&settings, control.as_deref(), &meeting)?;
@@ -198,11 +200,16 @@ impl Builder {
             options: options(&settings),
             tuning,
             local_rank,
+            nccl: OnceLock::new(),
+            stage_bytes: settings.transport.buffer_bytes,
             _server: meeting.server,
         };
         let members = (0..member.world_size).collect();
         let state = GroupState::new(0, "world".to_owned(), member.rank, members);
-        ProcessGroup::assemble(Arc::new(state), Arc::new(world), settings.timeouts.operation)
+        let timeout = settings.timeouts.operation;
+        let group = ProcessGroup::assemble(Arc::new(state), Arc::new(world), timeout)?;
+        group.choose_backend(&settings, &env, &lacks)?;
+        Ok(group)
     }
 
     fn override_settings(&self, settings: &mut Settings) -> Result<()> {
@@ -224,10 +231,6 @@ impl Builder {
         }
         settings.transport.force = self.transport.or(settings.transport.force);
         settings.backend = self.backend.unwrap_or(settings.backend);
-        if settings.backend == BackendChoice::Nccl {
-            let problem = "cannot be: groups on NCCL are not built yet; use cpu or auto";
-            return Err(Error::env("NCCL_RS_BACKEND", "nccl", problem));
-        }
         Ok(())
     }
 
@@ -301,6 +304,7 @@ fn join(
     launch: &Launch,
     settings: &Settings,
     meeting: &Meeting,
+    lacks: &str,
 ) -> Result<Option<Arc<Control>>> {
     if member.world_size == 1 {
         return Ok(None);
@@ -317,6 +321,8 @@ fn join(
         bind,
         local_rank: launch.local_rank.and_then(|rank| u32::try_from(rank).ok()),
         node: launch.node_rank.map(|node| node.to_string()),
+        wants: settings.backend,
+        lacks: lacks.to_owned(),
         progress: Box::new(say),
     };
     Control::join(config).map(Some)
@@ -353,10 +359,11 @@ fn agree(settings: &Settings, control: Option<&Control>, meeting: &Meeting) -> R
     let Some(control) = control else { return Ok(tuning) };
     let key = "nccl-rs/tuning";
     let own = format!(
-        "{:016x} NCCL_ALGO={} NCCL_RS_CHECK={}",
+        "{:016x} NCCL_ALGO={} NCCL_RS_CHECK={} NCCL_BUFFSIZE={}",
         tuning.digest(),
         word.unwrap_or("unset"),
-        u8::from(tuning.agreement)
+        u8::from(tuning.agreement),
+        settings.transport.buffer_bytes
     );
     if control.member().rank == 0 {
         meeting.store.set(&format!("{key}/{}", control.world_name()), own.as_bytes())?;
@@ -370,7 +377,7 @@ fn agree(settings: &Settings, control: Option<&Control>, meeting: &Meeting) -> R
     }
     let member = control.member();
     let why = format!(
-        "its tuning is not that of rank 0 ({own} against {}); set the same NCCL_ALGO and NCCL_RS_CHECK and use the same version on all ranks",
+        "its tuning is not that of rank 0 ({own} against {}); set the same NCCL_ALGO, NCCL_RS_CHECK and NCCL_BUFFSIZE and use the same version on all ranks",
         String::from_utf8_lossy(&theirs)
     );
     Err(Error::Join { rank: member.rank, world_size: member.world_size, why })

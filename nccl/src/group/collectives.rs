@@ -190,6 +190,7 @@ impl<'a> Call<'a> {
             in_place: false,
             send_counts: &[],
             recv_counts: &[],
+            whole: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
@@ -9,8 +10,10 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::backend::cpu::CpuBackend;
+use crate::backend::nccl::GuardedBackend;
 use crate::clock::Deadline;
 use crate::control::PeerState;
+use crate::device::DeviceBackend;
 use crate::error::Error;
 use crate::error::Result;
 use crate::rank::Member;
@@ -21,8 +24,11 @@ use crate::trace::GroupState;
 mod batch;
 mod builder;
 mod bytes;
+mod choice;
 mod collectives;
+mod device;
 mod driver;
+mod nccl;
 mod pairs;
 mod queue;
 mod rendezvous;
@@ -89,8 +95,12 @@ struct Inner {
     state: Arc<GroupState>,
     backend: Arc<dyn Backend>,
     world: Arc<World>,
-    queue: Queue,
+    queue: Arc<Queue>,
     driver: Driver,
+    /// NCCL, if it carries the operations on device memory.
+    nccl: OnceLock<GuardedBackend>,
+    /// For device memory; made when first asked for.
+    device: OnceLock<Arc<dyn DeviceBackend>>,
     /// Subgroups made of this group so far.
     splits: AtomicU32,
     finalized: AtomicBool,
@@ -151,7 +161,9 @@ impl ProcessGroup {
             driver: Driver::new(backend.clone()),
             backend,
             world,
-            queue: Queue::new(),
+            nccl: OnceLock::new(),
+            queue: Arc::new(Queue::new()),
+            device: OnceLock::new(),
             splits: AtomicU32::new(0),
             finalized: AtomicBool::new(false),
         };
@@ -198,7 +210,7 @@ impl ProcessGroup {
     /// Which backend carries the group: `cpu` or `nccl`.
     #[must_use]
     pub fn backend_name(&self) -> &'static str {
-        self.inner.backend.name()
+        if self.inner.nccl.get().is_some() { "nccl" } else { self.inner.backend.name() }
     }
 
     /// How bytes get to `peer`, in NCCL's words (`SHM/direct`, `P2P/CMA`, `P2P/direct pointer`,
@@ -255,6 +267,9 @@ impl ProcessGroup {
     /// As [`ProcessGroup::barrier`]. Other handles of the group are of no use afterwards.
     pub fn finalize(self) -> Result<()> {
         self.barrier()?;
+        if let Some(nccl) = self.inner.nccl.get() {
+            nccl.finalize(self.timeout)?;
+        }
         self.inner.finalized.store(true, Ordering::Release);
         self.inner.leave_in_order(self.timeout);
         Ok(())

@@ -2,16 +2,13 @@
 
 #![expect(unsafe_code, reason = "hands the addresses of slices to the backend")]
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use super::ProcessGroup;
 use super::work::End;
 use super::work::Shared;
 use super::work::Work;
-use crate::backend::Backend;
 use crate::backend::P2p;
 use crate::backend::P2pKind;
+use crate::backend::exchange;
 use crate::buffer::Held;
 use crate::buffer::OwnedBuffer;
 use crate::count;
@@ -141,7 +138,7 @@ impl ProcessGroup {
 
     fn drive<B: OwnedBuffer>(&self, kind: P2pKind, held: Held<B>) -> Result<Work<B>> {
         self.usable("send or recv")?;
-        let op = P2p { kind, dtype: B::Element::DTYPE, count: held.len(), tag: 0 };
+        let op = P2p { kind, dtype: B::Element::DTYPE, count: held.len(), tag: 0, whole: None };
         // SAFETY: `held` is owned by what the driver calls at the end, when the message is done or
         // taken back; until then nobody touches its elements.
         let tickets = unsafe { self.inner.backend.p2p_post(&[op]) }?;
@@ -158,7 +155,7 @@ impl ProcessGroup {
     pub(super) fn sending<T: Element>(&self, buf: &[T], peer: usize, tag: u32) -> Result<P2p> {
         count::check_peer("send", peer, self.world_size())?;
         let kind = P2pKind::Send { peer, data: buf.as_ptr().cast() };
-        Ok(P2p { kind, dtype: T::DTYPE, count: buf.len(), tag })
+        Ok(P2p { kind, dtype: T::DTYPE, count: buf.len(), tag, whole: None })
     }
 
     pub(super) fn receiving<T: Element>(
@@ -171,48 +168,14 @@ impl ProcessGroup {
             count::check_peer("recv", peer, self.world_size())?;
         }
         let kind = P2pKind::Recv { peer, data: buf.as_mut_ptr().cast() };
-        Ok(P2p { kind, dtype: T::DTYPE, count: buf.len(), tag })
+        Ok(P2p { kind, dtype: T::DTYPE, count: buf.len(), tag, whole: None })
     }
 
     /// Posts all, waits for all; returns the peer of each. The buffers of `ops` are borrowed by
     /// whoever calls until this returns.
     pub(super) fn messages(&self, ops: &[P2p]) -> Result<Vec<usize>> {
         self.usable("send or recv")?;
-        let backend = &self.inner.backend;
-        // SAFETY: the buffers stay borrowed until this returns, and `Posted` takes back what is
-        // not done by then, whichever way this ends.
-        let mut tickets = unsafe { backend.p2p_post(ops) }?;
-        tickets.reverse(); // so that the next one is at the end
-        let mut posted = Posted { backend, tickets };
-        let mut peers = Vec::with_capacity(ops.len());
-        let mut begun = None;
-        while let Some(ticket) = posted.tickets.last().copied() {
-            let left = begun.map_or(self.timeout, |begun: Instant| {
-                self.timeout.saturating_sub(begun.elapsed())
-            });
-            match backend.p2p_wait(ticket, left)? {
-                Some(peer) => peers.push(peer),
-                None => return Err(backend.p2p_expire(ticket, self.timeout)),
-            }
-            posted.tickets.pop();
-            if !posted.tickets.is_empty() {
-                begun.get_or_insert_with(Instant::now);
-            }
-        }
-        Ok(peers)
-    }
-}
-
-/// Messages that are taken back when this goes.
-struct Posted<'a> {
-    backend: &'a Arc<dyn Backend>,
-    tickets: Vec<u64>,
-}
-
-impl Drop for Posted<'_> {
-    fn drop(&mut self) {
-        if !self.tickets.is_empty() {
-            self.backend.p2p_forget(&self.tickets);
-        }
+        // SAFETY: the buffers stay borrowed until this returns.
+        unsafe { exchange(&*self.inner.backend, ops, self.timeout) }
     }
 }

@@ -58,6 +58,15 @@ impl Queue {
         }
         Ok(())
     }
+
+    /// Waits until the jobs that were pushed before are done; each has a deadline of its own.
+    pub(super) fn wait(&self) -> Result<()> {
+        let (tell, heard) = channel();
+        // An error means that the other side is gone, and with it whoever could be told.
+        self.push(move || move || _ = tell.send(()))?;
+        _ = heard.recv();
+        Ok(())
+    }
 }
 
 fn start() -> Result<Sender<Job>> {

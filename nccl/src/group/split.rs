@@ -127,7 +127,7 @@ impl ProcessGroup {
         let words = name.bytes().map(u64::from);
         let id = hash(core::iter::once(parent.id).chain(words));
         let state = Arc::new(GroupState::new(id, name, rank, members));
-        Self::assemble(state, self.inner.world.clone(), self.timeout)
+        Self::assemble(state, self.inner.world.clone(), self.timeout)?.join_nccl()
     }
 }
 

@@ -4,7 +4,6 @@ use super::ProcessGroup;
 use crate::count;
 use crate::desc::Kind;
 use crate::dtype::Element;
-use crate::error::Error;
 use crate::error::Result;
 use crate::op::ReduceOp;
 
@@ -61,9 +60,9 @@ impl ProcessGroup {
     /// The counts are compared first: that costs an all-gather of `16 * world_size` bytes.
     ///
     /// # Errors
-    /// As [`ProcessGroup::all_to_all`]. Counts that do not match between two ranks are an
-    /// [`Usage`](Error::Usage) error on every rank that names the two and both numbers; no data has
-    /// moved, and the group stays good.
+    /// As [`ProcessGroup::all_to_all`]. Counts that do not match between two ranks are a
+    /// [`Usage`](crate::Error::Usage) error on every rank that names the two and both numbers; no
+    /// data has moved, and the group stays good.
     ///
     /// # Source
     /// `all_to_all_single` with split sizes of c10d; `MPI_Alltoallv`.
@@ -91,22 +90,6 @@ impl ProcessGroup {
             send_counts.iter().chain(recv_counts).map(|count| *count as u64).collect();
         let mut all = vec![0; own.len() * ranks];
         self.all_gather(&own, &mut all)?;
-        let counts = |rank: usize| all.get(rank * 2 * ranks..).unwrap_or_default();
-        for sender in 0..ranks {
-            for receiver in 0..ranks {
-                let sends = counts(sender).get(receiver);
-                let expects = counts(receiver).get(ranks + sender);
-                let (Some(sends), Some(expects)) = (sends, expects) else { continue };
-                if sends != expects {
-                    let problem = format!(
-                        "rank {sender} sends {sends} elements to rank {receiver}, which expects \
-                         {expects} from it (group {:?})",
-                        self.name()
-                    );
-                    return Err(Error::Usage { op: "all_to_all_v", problem });
-                }
-            }
-        }
-        Ok(())
+        count::match_pairs("all_to_all_v", self.name(), ranks, &all)
     }
 }

@@ -1,7 +1,9 @@
 //! What all groups of one process and world share.
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 
+use super::nccl::WithNccl;
 use crate::backend::cpu::CpuOptions;
 use crate::control::Control;
 use crate::schedule::Tuning;
@@ -15,6 +17,10 @@ pub(super) struct World {
     pub(super) options: CpuOptions,
     pub(super) tuning: Tuning,
     pub(super) local_rank: usize,
+    /// NCCL, if the ranks have agreed on it.
+    pub(super) nccl: OnceLock<WithNccl>,
+    /// Bytes of one pinned buffer between device and host.
+    pub(super) stage_bytes: usize,
     /// The server, if this process has it. Behind `control`, so that it ends last.
     pub(super) _server: Option<TcpStoreServer>,
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::Malformed;
 use super::Reader;
 use super::Writer;
+use crate::config::BackendChoice;
 
 /// The longest text in a record.
 const TEXT_BYTES: usize = 256;
@@ -34,6 +35,10 @@ pub(crate) struct Peer {
     pub(crate) local_rank: Option<u32>,
     /// The name of its node for layouts.
     pub(crate) node: String,
+    /// Which backend it was told to use.
+    pub(crate) wants: BackendChoice,
+    /// Why it cannot use NCCL; empty if it can, as far as one process can tell.
+    pub(crate) lacks: String,
 }
 
 impl Peer {
@@ -61,7 +66,12 @@ impl Peer {
             .u32(self.uid)
             .u8(u8::from(self.local_rank.is_some()))
             .u32(self.local_rank.unwrap_or(0));
-        for text in [&self.host, &self.host_id, &self.unix, &self.node] {
+        to = to.u8(match self.wants {
+            BackendChoice::Auto => 0,
+            BackendChoice::Cpu => 1,
+            BackendChoice::Nccl => 2,
+        });
+        for text in [&self.host, &self.host_id, &self.unix, &self.node, &self.lacks] {
             to = to.str(cut(text, TEXT_BYTES));
         }
         let shown = &self.tcp[..self.tcp.len().min(ADDRESSES)];
@@ -80,10 +90,17 @@ impl Peer {
         let uid = from.u32()?;
         let has_local = from.u8()? != 0;
         let local = from.u32()?;
+        let wants = match from.u8()? {
+            0 => BackendChoice::Auto,
+            1 => BackendChoice::Cpu,
+            2 => BackendChoice::Nccl,
+            _ => return Err(Malformed("an unknown backend")),
+        };
         let host = text(from, TEXT_BYTES)?;
         let host_id = text(from, TEXT_BYTES)?;
         let unix = text(from, TEXT_BYTES)?;
         let node = text(from, TEXT_BYTES)?;
+        let lacks = text(from, TEXT_BYTES)?;
         let count = from.usize()?;
         if count > ADDRESSES {
             return Err(Malformed("too many addresses of one rank"));
@@ -94,7 +111,20 @@ impl Peer {
             tcp.push(addr.parse().map_err(|_| Malformed("an address that is none"))?);
         }
         let local_rank = has_local.then_some(local);
-        Ok(Self { rank, host, host_id, process_id, pid, uid, tcp, unix, local_rank, node })
+        Ok(Self {
+            rank,
+            host,
+            host_id,
+            process_id,
+            pid,
+            uid,
+            tcp,
+            unix,
+            local_rank,
+            node,
+            wants,
+            lacks,
+        })
     }
 }
 
@@ -145,12 +175,15 @@ pub(crate) mod tests {
             unix: "nccl-rs-00ff".into(),
             local_rank: Some(3),
             node: "n1".into(),
+            wants: BackendChoice::Nccl,
+            lacks: "there is no driver".into(),
         }
     }
 
     #[test]
     fn a_record_survives_the_wire() {
-        for peer in [sample(5), Peer { local_rank: None, tcp: vec![], ..sample(0) }] {
+        let poor = Peer { local_rank: None, tcp: vec![], wants: BackendChoice::Auto, ..sample(0) };
+        for peer in [sample(5), poor] {
             let bytes = peer.write(Writer::new()).finish();
             let mut reader = Reader::new(&bytes);
             assert_eq!(Peer::read(&mut reader).unwrap(), peer);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::backend::Backend;
 use crate::backend::Call;
 use crate::backend::P2p;
+use crate::backend::digest;
 use crate::clock::LazyDeadline;
 use crate::control::Control;
 use crate::desc::Kind;
@@ -257,10 +258,11 @@ fn same_counts(one: &[usize], other: &[usize]) -> bool {
 
 /// What all ranks must agree on.
 fn describe(call: &Call<'_>, seq: u32) -> OpDesc {
-    let count = match call.kind {
-        Kind::AllGatherV | Kind::ReduceScatterV => digest(call.recv_counts),
-        Kind::AllToAllV => 0,
-        _ => call.count as u64,
+    let count = match (call.whole, call.kind) {
+        (Some(whole), _) => whole,
+        (None, Kind::AllGatherV | Kind::ReduceScatterV) => digest(call.recv_counts),
+        (None, Kind::AllToAllV) => 0,
+        (None, _) => call.count as u64,
     };
     let root = call.root.map_or(NO_ROOT, |root| u32::try_from(root).unwrap_or(NO_ROOT));
     OpDesc {
@@ -272,13 +274,6 @@ fn describe(call: &Call<'_>, seq: u32) -> OpDesc {
         root,
         count,
     }
-}
-
-/// Equal for equal lists of counts (FNV-1a).
-fn digest(counts: &[usize]) -> u64 {
-    counts.iter().fold(0xcbf2_9ce4_8422_2325, |hash, count| {
-        (hash ^ *count as u64).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(5)
-    })
 }
 
 impl Drop for CpuBackend {

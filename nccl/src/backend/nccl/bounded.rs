@@ -4,8 +4,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use crate::clock::Deadline;
 use crate::error::Error;
 use crate::error::Result;
+
+/// How often somebody who waits asks whether it is still worth it.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// Says why waiting is of no use any more.
+pub(super) type Cancel<'a> = &'a dyn Fn() -> Option<Error>;
 
 /// Runs `work` on a thread of its own and waits for it, at most `timeout`: `None` if it is not
 /// over by then. It goes on nevertheless, and what it holds stays until it ends.
@@ -17,12 +24,36 @@ pub(super) fn run<T: Send + 'static>(
     timeout: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Option<T>> {
+    run_until(name, &Deadline::after(timeout), &|| None, work)
+}
+
+/// As [`run`], and gives up as soon as `cancel` says why.
+///
+/// # Errors
+/// There can be no thread; or that of `cancel`.
+pub(super) fn run_until<T: Send + 'static>(
+    name: &str,
+    deadline: &Deadline,
+    cancel: Cancel<'_>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>> {
     let (tell, told) = mpsc::sync_channel(1);
     start(name, move || {
         // Nobody may be waiting any more.
         drop(tell.send(work()));
     })?;
-    Ok(told.recv_timeout(timeout).ok())
+    loop {
+        match told.recv_timeout(deadline.left_at_most(SLICE)) {
+            Ok(outcome) => return Ok(Some(outcome)),
+            // The thread panicked.
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(mpsc::RecvTimeoutError::Timeout) if deadline.passed() => return Ok(None),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        if let Some(why) = cancel() {
+            return Err(why);
+        }
+    }
 }
 
 /// Runs `work` on a thread of its own, which nobody waits for.
@@ -46,6 +77,10 @@ mod tests {
         let (release, held) = mpsc::channel::<()>();
         let stuck = run("stuck", Duration::from_millis(20), move || held.recv().is_ok());
         assert_eq!(stuck.unwrap(), None);
+        let why = || Some(Error::CommEnded { why: "over".to_owned() });
+        let long = Deadline::after(Duration::from_secs(600));
+        let cancelled = run_until("cancelled", &long, &why, || std::thread::park());
+        assert!(matches!(cancelled, Err(Error::CommEnded { .. })));
         drop(release);
     }
 }

@@ -3,7 +3,6 @@
 
 use core::ffi::c_int;
 use core::ptr::null_mut;
-use core::sync::atomic::AtomicBool;
 use core::sync::atomic::AtomicPtr;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -190,32 +189,30 @@ impl Communicator {
         let (device, config, deadline) = (device.clone(), config.clone(), Deadline::after(timeout));
         let plan = Plan { nccl, device, member, ids: vec![*id], config };
         plan.check()?;
-        let shared =
-            plan.make_by(GROW, timeout, &AtomicBool::new(false), move |plan, config| {
-                let _current = plan.device.make_current()?;
-                let number = |value: usize| c_int::try_from(value).unwrap_or(c_int::MAX);
-                let (ranks, rank) = (number(plan.member.world_size), number(plan.member.rank));
-                let mut raw = config.raw;
-                let (place, id) = (Place::new(), plan.ids.first().map(|id| id.to_raw()));
-                let id = id.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
-                // SAFETY: null is how a new rank calls it; an id that is read before the call returns,
-                // a place that stays, and one struct of the size that it says.
-                let result =
-                    unsafe { grow(null_mut(), ranks, id, rank, place.as_ptr(), &raw mut raw) };
-                // It is there before the call returns, as with other ways to make one; if not, whoever
-                // asks for its state needs it all the same.
-                while result == NcclResult::IN_PROGRESS && place.get().is_null() {
-                    if deadline.passed() {
-                        let (device, waited) = (plan.device.ordinal(), deadline.waited());
-                        return Err(Error::NcclStuck { call: GROW, device, waited });
-                    }
-                    thread::sleep(PAUSE);
+        let shared = plan.make_by(GROW, timeout, &|| None, move |plan, config| {
+            let _current = plan.device.make_current()?;
+            let number = |value: usize| c_int::try_from(value).unwrap_or(c_int::MAX);
+            let (ranks, rank) = (number(plan.member.world_size), number(plan.member.rank));
+            let mut raw = config.raw;
+            let (place, id) = (Place::new(), plan.ids.first().map(|id| id.to_raw()));
+            let id = id.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+            // SAFETY: null is how a new rank calls it; an id that is read before the call returns,
+            // a place that stays, and one struct of the size that it says.
+            let result = unsafe { grow(null_mut(), ranks, id, rank, place.as_ptr(), &raw mut raw) };
+            // It is there before the call returns, as with other ways to make one; if not, whoever
+            // asks for its state needs it all the same.
+            while result == NcclResult::IN_PROGRESS && place.get().is_null() {
+                if deadline.passed() {
+                    let (device, waited) = (plan.device.ordinal(), deadline.waited());
+                    return Err(Error::NcclStuck { call: GROW, device, waited });
                 }
-                // While it is in progress NCCL may write there once more, so it stays.
-                let in_progress = result == NcclResult::IN_PROGRESS;
-                let comm = if in_progress { place.get() } else { place.take() };
-                Ok((result, Raw(comm)))
-            })?;
+                thread::sleep(PAUSE);
+            }
+            // While it is in progress NCCL may write there once more, so it stays.
+            let in_progress = result == NcclResult::IN_PROGRESS;
+            let comm = if in_progress { place.get() } else { place.take() };
+            Ok((result, Raw(comm)))
+        })?;
         Ok(Self::of(shared))
     }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nccl_sys::NcclResult;
-use nccl_sys::ncclComm_t;
 
 use crate::backend::nccl::bounded;
 use crate::backend::nccl::config::CommConfig;
@@ -95,7 +94,22 @@ impl Communicator {
             ids: ids.to_vec(),
             config: config.clone(),
         };
-        Ok(Self::of(plan.make(timeout)?))
+        Ok(Self::of(plan.make(timeout, &|| None)?))
+    }
+
+    /// As [`Communicator::new`], and gives up as soon as `cancel` says why.
+    pub(crate) fn new_unless(
+        nccl: &'static Nccl,
+        device: &Device,
+        member: Member,
+        id: UniqueId,
+        config: &CommConfig,
+        timeout: Duration,
+        cancel: &dyn Fn() -> Option<Error>,
+    ) -> Result<Self> {
+        let config = config.clone();
+        let plan = Plan { nccl, device: device.clone(), member, ids: vec![id], config };
+        Ok(Self::of(plan.make(timeout, cancel)?))
     }
 
     /// Takes over a communicator that other code has made with the same library. If `owned`, it is
@@ -214,6 +228,16 @@ impl Communicator {
     /// # Source
     /// `ncclCommFinalize` and `ncclCommDestroy` of nccl.h.
     pub fn finalize(self, timeout: Duration) -> Result<()> {
+        self.end(timeout)
+    }
+
+    /// As [`AbortHandle::abort`].
+    pub(super) fn abort_for(&self, why: Error) {
+        self.shared.abort(why);
+    }
+
+    /// As [`Communicator::finalize`].
+    pub(super) fn end(&self, timeout: Duration) -> Result<()> {
         let deadline = Deadline::after(timeout);
         let shared = self.shared.clone();
         let finalized = bounded::run("nccl-finalize", timeout, move || finalize(&shared, timeout));
@@ -315,6 +339,10 @@ impl AbortHandle {
 impl DeviceBackend for Communicator {
     fn name(&self) -> &'static str {
         "nccl"
+    }
+
+    fn device(&self) -> &Device {
+        self.shared.device()
     }
 
     unsafe fn enqueue(

@@ -17,6 +17,7 @@ use nccl_sys::ncclConfig_t;
 use nccl_sys::ncclUniqueId;
 
 use crate::backend::nccl::bounded;
+use crate::backend::nccl::bounded::Cancel;
 use crate::backend::nccl::communicator::Communicator;
 use crate::backend::nccl::config::CommConfig;
 use crate::backend::nccl::config::RawConfig;
@@ -50,15 +51,10 @@ impl Plan {
     }
 
     /// Makes the communicator, with all other ranks.
-    pub(super) fn make(self, timeout: Duration) -> Result<Shared> {
-        self.make_unless(timeout, &Arc::default())
-    }
-
-    /// The same, until somebody says that it is of no use any more.
-    pub(super) fn make_unless(self, timeout: Duration, stop: &AtomicBool) -> Result<Shared> {
+    pub(super) fn make(self, timeout: Duration, cancel: Cancel<'_>) -> Result<Shared> {
         self.check()?;
         let call = self.call_name();
-        self.make_by(call, timeout, stop, Self::begin)
+        self.make_by(call, timeout, cancel, Self::begin)
     }
 
     /// Makes it by one call of NCCL, which `begin` does.
@@ -66,7 +62,7 @@ impl Plan {
         self,
         call: &'static str,
         timeout: Duration,
-        stop: &AtomicBool,
+        cancel: Cancel<'_>,
         begin: impl FnOnce(&Self, &RawConfig) -> Result<Begun> + Send + 'static,
     ) -> Result<Shared> {
         let config = Arc::new(self.config.to_raw(self.nccl.version())?);
@@ -74,7 +70,7 @@ impl Plan {
         let (plan, kept) = (self.clone(), config.clone());
         // On a thread of its own in any case: `NCCL_COMM_BLOCKING` may make the call wait. NCCL's
         // level of grouping, which some versions leave raised after a failure, is that thread's.
-        let begun = bounded::run("nccl-init", timeout, move || {
+        let begun = bounded::run_until("nccl-init", &deadline, cancel, move || {
             let begun = begin(&plan, &kept)?;
             let nccl = plan.nccl;
             // The level that is left is NCCL's mistake; the thread's end must not show it.
@@ -90,7 +86,7 @@ impl Plan {
             return Err(Error::NcclStuck { call, device, waited: deadline.waited() });
         };
         let (result, Raw(comm)) = begun?;
-        let made = result.and_then(|result| self.finish(call, comm, result, &deadline, stop));
+        let made = result.and_then(|result| self.finish(call, comm, result, &deadline, cancel));
         match made {
             Ok(()) => {
                 // SAFETY: NCCL has made it on this device, for this member, and nobody else has
@@ -155,7 +151,7 @@ impl Plan {
         comm: ncclComm_t,
         result: NcclResult,
         deadline: &Deadline,
-        stop: &AtomicBool,
+        cancel: Cancel<'_>,
     ) -> Result<()> {
         if result != NcclResult::IN_PROGRESS {
             return self.nccl.check(call, result);
@@ -173,8 +169,8 @@ impl Plan {
                 let device = self.device.ordinal();
                 return Err(Error::NcclStuck { call, device, waited: deadline.waited() });
             }
-            if stop.load(Ordering::Relaxed) {
-                return Err(Error::CommEnded { why: "another rank failed".to_owned() });
+            if let Some(why) = cancel() {
+                return Err(why);
             }
             thread::sleep(PAUSE);
         }
@@ -219,7 +215,8 @@ pub(super) fn make_all(
         let member = Member { rank, world_size: devices.len() };
         let (device, config) = (device.clone(), config.clone());
         let plan = Plan { nccl, device, member, ids: vec![id], config };
-        let made = plan.make_unless(timeout, &stop);
+        let stopped = || Error::CommEnded { why: "another rank failed".to_owned() };
+        let made = plan.make(timeout, &|| stop.load(Ordering::Relaxed).then(stopped));
         if made.is_err() {
             stop.store(true, Ordering::Relaxed);
         }

@@ -340,6 +340,8 @@ fn loopback_addresses_of_several_hosts_are_found() {
         unix: String::new(),
         local_rank: None,
         node: host.into(),
+        wants: crate::config::BackendChoice::Cpu,
+        lacks: String::new(),
     };
     let (lo, eth) = ("127.0.1.1:4", "10.0.0.1:4");
     assert_eq!(unreachable(&[peer(0, "a", lo), peer(1, "a", lo)]), None);

@@ -130,7 +130,7 @@ impl Pairs {
             op: 0,
             flags: 0,
             root: op.tag,
-            count: op.count as u64,
+            count: op.whole.unwrap_or(op.count) as u64,
         };
         match op.kind {
             P2pKind::Send { peer, data } => {

@@ -1,0 +1,1 @@
+//! Rounds, run against each other in memory.
