@@ -29,13 +29,17 @@ mod wire;
 /// NCCL itself: its library, and communicators without a process group.
 pub mod comm {
     pub use crate::backend::nccl::AbortHandle;
+    pub use crate::backend::nccl::CallConfig;
     pub use crate::backend::nccl::CommConfig;
     pub use crate::backend::nccl::Communicator;
+    pub use crate::backend::nccl::Configured;
     pub use crate::backend::nccl::CtaPolicy;
+    pub use crate::backend::nccl::Group;
     pub use crate::backend::nccl::HostInfo;
     pub use crate::backend::nccl::MemoryStats;
     pub use crate::backend::nccl::Nccl;
     pub use crate::backend::nccl::NotAnId;
+    pub use crate::backend::nccl::Param;
     pub use crate::backend::nccl::Properties;
     pub use crate::backend::nccl::Registered;
     pub use crate::backend::nccl::Signal;

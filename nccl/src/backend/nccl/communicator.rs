@@ -9,6 +9,7 @@ use std::time::Duration;
 use nccl_sys::NcclResult;
 
 use crate::backend::nccl::bounded;
+use crate::backend::nccl::call_config::RawCallConfig;
 use crate::backend::nccl::config::CommConfig;
 use crate::backend::nccl::init;
 use crate::backend::nccl::init::Plan;
@@ -21,9 +22,11 @@ use crate::backend::nccl::unique_id::UniqueId;
 use crate::clock::Deadline;
 use crate::clock::LazyDeadline;
 use crate::cuda::Device;
+use crate::cuda::DeviceStream;
 use crate::cuda::StreamRef;
 use crate::device::DeviceBackend;
 use crate::device::DeviceCall;
+use crate::device::OnStream;
 use crate::error::Error;
 use crate::error::Result;
 use crate::rank::Member;
@@ -181,6 +184,55 @@ impl Communicator {
     pub fn with_raw<T>(&self, use_it: impl FnOnce(*mut c_void) -> T) -> Result<T> {
         let entered = self.shared.enter()?;
         Ok(use_it(entered.raw().cast()))
+    }
+
+    /// Returns the operations on buffers of the device, in the order of a stream; `timeout` bounds
+    /// the enqueueing of each.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use nccl::ReduceOp;
+    /// use nccl::comm::Communicator;
+    /// use nccl::cuda::DeviceVec;
+    /// use nccl::cuda::Stream;
+    ///
+    /// fn sum(comm: &Communicator, stream: &Stream, data: &mut DeviceVec<f32>) -> nccl::Result<()> {
+    ///     comm.on(stream, Duration::from_secs(60)).all_reduce_in_place(data, ReduceOp::Sum)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn on<'a, S: DeviceStream + ?Sized>(
+        &'a self,
+        stream: &'a S,
+        timeout: Duration,
+    ) -> OnStream<'a, S> {
+        OnStream::new(self, self.member(), timeout, stream)
+    }
+
+    /// Enqueues operations, as one unit; aborts after an error that leaves it of no use.
+    ///
+    /// # Safety
+    /// As of [`DeviceBackend::enqueue`].
+    pub(super) unsafe fn enqueue_as(
+        &self,
+        calls: &[DeviceCall<'_>],
+        stream: StreamRef<'_>,
+        timeout: Duration,
+        config: Option<&RawCallConfig>,
+    ) -> Result<()> {
+        let deadline = LazyDeadline::after(timeout);
+        let outcome = self.shared.on_stream(stream.as_raw(), |stream| {
+            // SAFETY: passed on from the caller, who has compared the devices; the stream has the
+            // order of the caller's.
+            unsafe { self.shared.issue(calls, stream, &deadline, config) }
+        });
+        if let Err(error) = &outcome
+            && is_fatal(error)
+        {
+            self.shared.abort(error.clone());
+        }
+        outcome
     }
 
     /// Returns the rank and the number of ranks.
@@ -351,18 +403,8 @@ impl DeviceBackend for Communicator {
         stream: StreamRef<'_>,
         timeout: Duration,
     ) -> Result<()> {
-        let deadline = LazyDeadline::after(timeout);
-        let outcome = self.shared.on_stream(stream.as_raw(), |stream| {
-            // SAFETY: passed on from the caller, who has compared the devices; the stream has the
-            // order of the caller's.
-            unsafe { self.shared.issue(calls, stream, &deadline) }
-        });
-        if let Err(error) = &outcome
-            && is_fatal(error)
-        {
-            self.shared.abort(error.clone());
-        }
-        outcome
+        // SAFETY: passed on from the caller.
+        unsafe { self.enqueue_as(calls, stream, timeout, None) }
     }
 }
 

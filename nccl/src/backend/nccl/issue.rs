@@ -11,6 +11,7 @@ use nccl_sys::ncclComm_t;
 use nccl_sys::ncclDataType_t;
 use nccl_sys::ncclRedOp_t;
 
+use crate::backend::nccl::call_config::RawCallConfig;
 use crate::backend::nccl::config::FP8;
 use crate::backend::nccl::config::missing;
 use crate::backend::nccl::premul::Factors;
@@ -45,6 +46,7 @@ impl Shared {
         calls: &[DeviceCall<'_>],
         stream: *mut c_void,
         deadline: &LazyDeadline,
+        config: Option<&RawCallConfig>,
     ) -> Result<()> {
         let library = self.nccl().library();
         let mut grouped = calls.len() > 1;
@@ -55,7 +57,7 @@ impl Shared {
         }
         let entered = self.enter_by("ncclGroupStart", deadline)?;
         let factors = Factors::make(self.nccl(), &entered, calls)?;
-        let issue = Issue { library, member: self.member(), stream: stream.cast() };
+        let issue = Issue { library, member: self.member(), stream: stream.cast(), config };
         let outcome = entered.call(|comm| {
             if let [call] = calls
                 && !grouped
@@ -73,7 +75,7 @@ impl Shared {
 }
 
 /// What NCCL has not, or not in this version.
-fn check(call: &DeviceCall<'_>, library: &Library) -> Result<()> {
+pub(super) fn check(call: &DeviceCall<'_>, library: &Library) -> Result<()> {
     if matches!(call.dtype, DataType::F8E4M3 | DataType::F8E5M2) {
         missing(FP8, library.version())?;
     }
@@ -94,7 +96,7 @@ fn check(call: &DeviceCall<'_>, library: &Library) -> Result<()> {
 }
 
 /// Whether an operation needs several calls of this library.
-fn is_several(call: &DeviceCall<'_>, library: &Library) -> bool {
+pub(super) fn is_several(call: &DeviceCall<'_>, library: &Library) -> bool {
     let functions = library.functions();
     match call.kind {
         Kind::AllGatherV | Kind::ReduceScatterV | Kind::AllToAllV => true,
@@ -130,20 +132,21 @@ fn at(base: u64, elements: usize, dtype: DataType) -> *mut c_void {
 }
 
 /// A rank as NCCL takes it; ranks of a group are far below the limit.
-fn rank_code(rank: usize) -> c_int {
+pub(super) fn rank_code(rank: usize) -> c_int {
     c_int::try_from(rank).unwrap_or(c_int::MAX)
 }
 
 /// Whether a call of a group is on its way.
-fn is_fine(result: NcclResult) -> bool {
+pub(super) fn is_fine(result: NcclResult) -> bool {
     result.is_success() || result == NcclResult::IN_PROGRESS
 }
 
 /// What all calls of one enqueueing have in common.
-struct Issue<'a> {
-    library: &'a Library,
-    member: Member,
-    stream: cudaStream_t,
+pub(super) struct Issue<'a> {
+    pub(super) library: &'a Library,
+    pub(super) member: Member,
+    pub(super) stream: cudaStream_t,
+    pub(super) config: Option<&'a RawCallConfig>,
 }
 
 /// The function if the library has it, else the outcome of a call that cannot be made. All that
@@ -183,16 +186,42 @@ impl Issue<'_> {
         if first.1.is_success() { ("ncclGroupEnd", ended) } else { first }
     }
 
+    /// Where NCCL is to read and to write, for operations of one call.
+    pub(super) fn places(&self, call: &DeviceCall<'_>) -> (*mut c_void, *mut c_void) {
+        let DeviceCall { count, dtype, in_place, .. } = *call;
+        let (rank, recv) = (self.member.rank, at(call.recv, 0, dtype));
+        let block = at(call.recv, rank * count, dtype);
+        let send = if in_place { recv } else { at(call.send, 0, dtype) };
+        match call.kind {
+            Kind::AllGather if in_place => (block, recv),
+            Kind::ReduceScatter if in_place => (send, block),
+            Kind::Gather if in_place && rank == call.root => (block, recv),
+            Kind::Scatter if in_place && rank == call.root => (send, block),
+            // Ranks that only receive have no input; the address is not used there.
+            Kind::Broadcast if call.send == 0 => (recv, recv),
+            // Ranks that only send have no output; the address is not used there.
+            Kind::Reduce if call.recv == 0 => (send, send),
+            _ => (send, recv),
+        }
+    }
+
     /// One operation; inside of a group if it needs several calls.
     ///
     /// # Safety
     /// As [`Issue::all`].
-    unsafe fn one(&self, comm: ncclComm_t, call: &DeviceCall<'_>, op: ncclRedOp_t) -> Outcome {
+    pub(super) unsafe fn one(
+        &self,
+        comm: ncclComm_t,
+        call: &DeviceCall<'_>,
+        op: ncclRedOp_t,
+    ) -> Outcome {
+        if let Some(config) = self.config {
+            // SAFETY: passed on from the caller; the communicator keeps its configurations.
+            return unsafe { self.one_configured(comm, call, op, config) };
+        }
         let (count, dtype, stream) = (call.count, dtype_code(call.dtype), self.stream);
-        let (rank, root) = (self.member.rank, rank_code(call.root));
-        let recv = at(call.recv, 0, call.dtype);
-        let block = at(call.recv, rank * count, call.dtype);
-        let send = if call.in_place { recv } else { at(call.send, 0, call.dtype) };
+        let root = rank_code(call.root);
+        let (send, recv) = self.places(call);
         // SAFETY: of every call below: the caller vouches for the buffers of the lengths that kind
         // and counts imply, and for the stream; the handle is live and this thread's for now; the
         // types and numbers are those of nccl.h.
@@ -204,24 +233,18 @@ impl Issue<'_> {
                 }
                 Kind::Broadcast => {
                     let f = function!(self.ncclBroadcast);
-                    // Ranks that only receive have no input; the address is not used there.
-                    let send = if call.send == 0 { recv } else { send };
                     ("ncclBroadcast", f(send, recv, count, dtype, root, comm, stream))
                 }
                 Kind::Reduce => {
                     let f = function!(self.ncclReduce);
-                    // Ranks that only send have no output; the address is not used there.
-                    let recv = if call.recv == 0 { send } else { recv };
                     ("ncclReduce", f(send, recv, count, dtype, op, root, comm, stream))
                 }
                 Kind::AllGather => {
                     let f = function!(self.ncclAllGather);
-                    let send = if call.in_place { block } else { send };
                     ("ncclAllGather", f(send, recv, count, dtype, comm, stream))
                 }
                 Kind::ReduceScatter => {
                     let f = function!(self.ncclReduceScatter);
-                    let recv = if call.in_place { block } else { recv };
                     ("ncclReduceScatter", f(send, recv, count, dtype, op, comm, stream))
                 }
                 Kind::AllToAll => match self.library.functions().ncclAlltoAll {

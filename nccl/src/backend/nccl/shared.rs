@@ -19,6 +19,7 @@ use nccl_sys::ncclComm_t;
 
 use crate::backend::nccl::bounded;
 use crate::backend::nccl::bridge::Bridge;
+use crate::backend::nccl::call_config::CallConfigs;
 use crate::backend::nccl::config::RawConfig;
 use crate::backend::nccl::held::Held;
 use crate::backend::nccl::library::Nccl;
@@ -60,6 +61,7 @@ pub(super) struct Shared {
     /// What NCCL holds with it until it is released.
     held: Held,
     bridge: Bridge,
+    call_configs: CallConfigs,
 }
 
 /// What a communicator is good for.
@@ -122,6 +124,7 @@ impl Shared {
             config,
             held: Held::default(),
             bridge: Bridge::default(),
+            call_configs: CallConfigs::default(),
         }
     }
 
@@ -187,6 +190,10 @@ impl Shared {
     /// What NCCL holds with it.
     pub(super) fn held(&self) -> &Held {
         &self.held
+    }
+
+    pub(super) fn call_configs(&self) -> &CallConfigs {
+        &self.call_configs
     }
 
     pub(super) fn bridge(&self) -> &Bridge {
