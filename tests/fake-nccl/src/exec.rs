@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::comm::Comm;
 use crate::data;
-use crate::fail::lock;
 use crate::fold::fold;
 use crate::frame;
 use crate::frame::Desc;
@@ -61,7 +60,7 @@ fn collective(comm: &Comm, mesh: &Mesh, call: &Call) -> Result<(), Aborted> {
     let one = call.count * call.element();
     let (in_bytes, _) = call.sizes_bytes(comm.world_size, comm.rank);
     let input = data::read(call.send, in_bytes).unwrap_or_else(|| vec![0; in_bytes]);
-    let head = Head { what: frame::COLLECTIVE, seq, desc, extra: factor(comm, call) };
+    let head = Head { what: frame::COLLECTIVE, seq, desc, extra: factor(call) };
     for peer in 0..comm.world_size {
         mesh.send(peer, &head, piece(call, comm.rank, peer, &input, one));
     }
@@ -132,12 +131,11 @@ fn needs(call: &Call, rank: usize, peer: usize) -> bool {
 }
 
 /// The factor of a pre-multiplied sum, as it is now.
-fn factor(comm: &Comm, call: &Call) -> u64 {
+fn factor(call: &Call) -> u64 {
     if !call.reduces() || call.op <= AVG {
         return 0;
     }
-    let own = lock(&comm.own_ops).get(&call.op).copied();
-    match own {
+    match call.own {
         Some(op) if op.on_device => {
             let mut bits = [0; 8];
             let bytes = data::read(usize::try_from(op.value).unwrap_or(0), call.element());

@@ -13,6 +13,7 @@ use crate::fail::Outcome;
 use crate::fail::SYSTEM;
 use crate::fail::USAGE;
 use crate::fail::fail;
+use crate::fail::lock;
 use crate::ffi::Out;
 use crate::launch;
 use crate::launch::Issued;
@@ -146,7 +147,9 @@ fn try_issue(handle: usize, call: Call, stream: usize) -> Outcome {
     if call.count == 0 && call.signal.is_none() && !call.is_pair() {
         return Ok(());
     }
-    let issued = Issued { comm, call, stream };
+    // The op may be destroyed as soon as this returns.
+    let own = lock(&comm.own_ops).get(&call.op).copied();
+    let issued = Issued { comm, call: Call { own, ..call }, stream };
     if is_open() {
         GROUP.with_borrow_mut(|group| group.issued.push(issued));
         return Ok(());

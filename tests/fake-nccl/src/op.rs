@@ -1,5 +1,6 @@
 //! One operation, as it was asked for, and the checks that need no other rank.
 
+use crate::comm::OwnOp;
 use crate::fail::ARGUMENT;
 use crate::fail::Outcome;
 use crate::fail::fail;
@@ -37,6 +38,8 @@ pub(crate) struct Call {
     /// Root, or peer of a message.
     pub(crate) root: i32,
     pub(crate) signal: Option<Signal>,
+    /// The program's own op, as it was when this was called.
+    pub(crate) own: Option<OwnOp>,
 }
 
 /// What one-sided operations have besides.

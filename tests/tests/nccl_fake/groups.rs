@@ -18,7 +18,8 @@ fn with_the_fake_a_group_of_wrong_parts_begins_nothing() {
 
 #[test]
 fn with_the_fake_a_call_that_fails_inside_of_a_group_leaves_the_thread_outside() {
-    Child::new("grouped_failing").with("FAKE_NCCL_FAIL", "ncclAllReduce=4@2").run();
+    Child::new("grouped_failing").with("FAKE_NCCL_FAIL", "ncclAllReduce=4#1").run();
+    Child::new("grouped_torn").with("FAKE_NCCL_FAIL", "ncclAllReduce=4@2").run();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use core::ffi::c_int;
 use core::ffi::c_void;
+use std::sync::Arc;
 
 use nccl_sys::Library;
 use nccl_sys::NcclResult;
@@ -15,6 +16,7 @@ use crate::backend::nccl::call_config::RawCallConfig;
 use crate::backend::nccl::config::FP8;
 use crate::backend::nccl::config::missing;
 use crate::backend::nccl::premul::Factors;
+use crate::backend::nccl::shared::Entered;
 use crate::backend::nccl::shared::Shared;
 use crate::clock::LazyDeadline;
 use crate::desc::Kind;
@@ -30,6 +32,35 @@ pub(super) type Outcome = (&'static str, NcclResult);
 
 const DONE: Outcome = ("", NcclResult::SUCCESS);
 
+/// What became of a group: the first call that failed, and the end of the group.
+#[derive(Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) first: Option<Outcome>,
+    pub(super) end: Outcome,
+}
+
+impl Ended {
+    /// What a call alone returned.
+    fn alone(outcome: Outcome) -> Self {
+        Self { first: None, end: outcome }
+    }
+
+    /// Whether a call failed, and NCCL began the others nevertheless.
+    pub(super) fn is_torn(&self) -> bool {
+        self.first.is_some() && is_fine(self.end.1)
+    }
+
+    /// Waits for what was begun; the error is that of the first call that failed, which says more
+    /// than the group's.
+    pub(super) fn finish(&self, entered: &Entered<'_>, deadline: &LazyDeadline) -> Result<()> {
+        let finished = entered.finish(self.end.0, self.end.1, deadline);
+        match self.first {
+            None => finished,
+            Some((call, result)) => Err(entered.nccl().failed(call, result)),
+        }
+    }
+}
+
 impl Shared {
     /// Enqueues operations on a stream: one by itself, several, or one that needs several calls,
     /// as one group.
@@ -42,7 +73,7 @@ impl Shared {
     /// Nothing was enqueued if the error is of misuse or [`Error::Unsupported`]. With any other
     /// one the communicator is of no use any more, unless `NcclError::is_of_the_call_only`.
     pub(super) unsafe fn issue(
-        &self,
+        self: &Arc<Self>,
         calls: &[DeviceCall<'_>],
         stream: *mut c_void,
         deadline: &LazyDeadline,
@@ -55,21 +86,29 @@ impl Shared {
             check(call, library)?;
             grouped |= is_several(call, library);
         }
+        // The handles of default streams mean those of the current device.
+        let _current = self.device().make_current()?;
         let entered = self.enter_by("ncclGroupStart", deadline)?;
         let factors = Factors::make(self.nccl(), &entered, calls)?;
         let issue = Issue { library, member: self.member(), stream: stream.cast(), config };
-        let outcome = entered.call(|comm| {
+        let ended = entered.call(|comm| {
             if let [call] = calls
                 && !grouped
             {
                 // SAFETY: the caller vouches for buffers and stream; `entered` for the handle.
-                return unsafe { issue.one(comm, call, factors.op(0)) };
+                return Ended::alone(unsafe { issue.one(comm, call, factors.op(0)) });
             }
             // SAFETY: as above.
             unsafe { issue.all(comm, calls, &factors) }
         });
-        let finished = entered.finish(outcome.0, outcome.1, deadline);
+        let finished = ended.finish(&entered, deadline);
         factors.free(self.nccl(), &entered);
+        if let Err(error) = &finished
+            && ended.is_torn()
+        {
+            // Whatever the error: the other ranks wait for the part that was not begun.
+            self.abort(error.clone());
+        }
         finished
     }
 }
@@ -163,27 +202,28 @@ macro_rules! function {
 impl Issue<'_> {
     /// # Safety
     /// As [`Shared::issue`]; `comm` may be used by this thread now.
-    unsafe fn all(&self, comm: ncclComm_t, calls: &[DeviceCall<'_>], factors: &Factors) -> Outcome {
-        let (start, end) = (function!(self.ncclGroupStart), function!(self.ncclGroupEnd));
+    unsafe fn all(&self, comm: ncclComm_t, calls: &[DeviceCall<'_>], factors: &Factors) -> Ended {
+        let functions = self.library.functions();
+        let (Some(start), Some(end)) = (functions.ncclGroupStart, functions.ncclGroupEnd) else {
+            return Ended::alone(("ncclGroupStart", NcclResult::INVALID_USAGE));
+        };
         // SAFETY: no arguments. The group is ended below, on this thread, on every way: nothing
         // between can return or unwind.
         let begun = unsafe { start() };
         if !begun.is_success() {
-            return ("ncclGroupStart", begun);
+            return Ended::alone(("ncclGroupStart", begun));
         }
-        let mut first = DONE;
+        let mut first = None;
         for (index, call) in calls.iter().enumerate() {
             // SAFETY: passed on from the caller.
             let outcome = unsafe { self.one(comm, call, factors.op(index)) };
             if !is_fine(outcome.1) {
-                first = outcome;
+                first = Some(outcome);
                 break;
             }
         }
-        // SAFETY: ends what was begun above.
-        let ended = unsafe { end() };
-        // An error of a call comes again from the end; that of the call says more.
-        if first.1.is_success() { ("ncclGroupEnd", ended) } else { first }
+        // SAFETY: ends what was begun above. An error of a call comes again from here.
+        Ended { first, end: ("ncclGroupEnd", unsafe { end() }) }
     }
 
     /// Where NCCL is to read and to write, for operations of one call.

@@ -13,6 +13,7 @@ use nccl_sys::ncclSimInfo_t;
 use crate::backend::nccl::bridge::Across;
 use crate::backend::nccl::communicator::Communicator;
 use crate::backend::nccl::communicator::is_fatal;
+use crate::backend::nccl::issue::Ended;
 use crate::backend::nccl::issue::Issue;
 use crate::backend::nccl::issue::Outcome;
 use crate::backend::nccl::issue::check;
@@ -157,11 +158,15 @@ impl<'a> Group<'a> {
         if let Err(error) = &outcome
             && is_fatal(error)
         {
-            for part in &self.parts {
-                part.shared.abort(error.clone());
-            }
+            self.abort(error);
         }
         outcome
+    }
+
+    fn abort(&self, why: &Error) {
+        for part in &self.parts {
+            part.shared.abort(why.clone());
+        }
     }
 
     fn go(&self, end: &End, timeout: Duration) -> Result<f32> {
@@ -174,6 +179,8 @@ impl<'a> Group<'a> {
                 check(call, nccl.library())?;
             }
         }
+        // NCCL makes each one's device current by itself, and wants that there is one.
+        let _current = first.shared.device().make_current()?;
         // In one order, the same in all threads: of each kind of lock, and of the kinds.
         let all = self.communicators();
         let across = self.across(&all)?;
@@ -233,10 +240,16 @@ impl<'a> Group<'a> {
             }
         }
         if outcome.is_ok() {
-            let (call, result) = self.issue(all, &made, across, simulated, nccl);
+            let ended = self.issue(all, &made, across, simulated, nccl);
             // Each is polled until it is at rest, also if one fails.
             for entered in &entered {
-                outcome = outcome.and(entered.finish(call, result, deadline));
+                outcome = outcome.and(ended.finish(entered, deadline));
+            }
+            if let Err(error) = &outcome
+                && ended.is_torn()
+            {
+                // Whatever the error: the other ranks wait for the part that was not begun.
+                self.abort(error);
             }
         }
         for (_, entered, factors) in made {
@@ -253,10 +266,10 @@ impl<'a> Group<'a> {
         across: &[Option<(*const Shared, Across<'_>)>],
         simulated: &Simulated,
         nccl: &Nccl,
-    ) -> Outcome {
+    ) -> Ended {
         let library = nccl.library();
         let Some(start) = library.functions().ncclGroupStart else {
-            return ("ncclGroupStart", NcclResult::INVALID_USAGE);
+            return Ended { first: None, end: ("ncclGroupStart", NcclResult::INVALID_USAGE) };
         };
         let mut gates: Vec<_> = all.iter().map(|shared| shared.gate()).collect();
         gates.sort_by_key(|(device, _)| *device);
@@ -266,9 +279,9 @@ impl<'a> Group<'a> {
         // between can return or unwind.
         let begun = unsafe { start() };
         if !begun.is_success() {
-            return ("ncclGroupStart", begun);
+            return Ended { first: None, end: ("ncclGroupStart", begun) };
         }
-        let mut first = ("", NcclResult::SUCCESS);
+        let mut first = None;
         'parts: for (part, entered, factors) in made {
             let own = across.iter().flatten().find(|way| way.0 == Arc::as_ptr(part.shared));
             let stream = match (part.recorded.stream(), own) {
@@ -283,13 +296,12 @@ impl<'a> Group<'a> {
                 // live and this thread's for now.
                 let outcome = unsafe { issue.one(entered.raw(), call, factors.op(index)) };
                 if !is_fine(outcome.1) {
-                    first = outcome;
+                    first = Some(outcome);
                     break 'parts;
                 }
             }
         }
-        let ended = simulated.end(nccl);
-        if first.1.is_success() { ended } else { first }
+        Ended { first, end: simulated.end(nccl) }
     }
 }
 

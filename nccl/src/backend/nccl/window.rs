@@ -227,6 +227,7 @@ impl Communicator {
         let shared = self.shared();
         shared.check_usable(call)?;
         let deadline = LazyDeadline::after(timeout);
+        let _current = self.device().make_current()?;
         let outcome = shared.on_stream(stream.as_raw(), |stream| {
             let entered = shared.enter_by(call, &deadline)?;
             let result = entered.call(|comm| enqueue(comm, stream.cast()));

@@ -13,7 +13,8 @@ use crate::op::SUM;
 /// What the functions have in common; each sets what it has besides.
 fn call(function: &'static str, kind: Kind, buffers: [usize; 2], count: usize, dtype: i32) -> Call {
     let [send, recv] = buffers;
-    Call { function, kind, send, recv, count, dtype, op: SUM, root: 0, signal: None }
+    let (op, root, signal, own) = (SUM, 0, None, None);
+    Call { function, kind, send, recv, count, dtype, op, root, signal, own }
 }
 
 fn issue(call: Call, comm: usize, stream: usize) -> Outcome {

@@ -167,14 +167,13 @@ pub(crate) fn suspend() {
 
 pub(crate) fn revoke() {
     world(2, |rank| {
+        let mut data = rank.filled(1.0, 5);
         if rank.rank == 0 {
             // Never comes to its end by itself: the other rank does not call it.
-            let mut data = rank.filled(1.0, 5);
             rank.comm.on(&rank.stream, LONG).all_reduce_in_place(&mut data, ReduceOp::Sum).unwrap();
         }
         rank.comm.revoke(LONG).unwrap();
         assert!(rank.stream.as_ref().wait(LONG).unwrap(), "what was in flight was not stopped");
-        let mut data = rank.filled(1.0, 5);
         let on = rank.comm.on(&rank.stream, LONG);
         let error = on.all_reduce_in_place(&mut data, ReduceOp::Sum).unwrap_err();
         assert!(error.to_string().contains("it was revoked"), "{error}");

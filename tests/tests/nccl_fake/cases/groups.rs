@@ -132,6 +132,25 @@ pub(crate) fn grouped_failing() {
     end(ranks);
 }
 
+/// A call fails, and NCCL begins the others: that the other ranks wait for it ends them all.
+pub(crate) fn grouped_torn() {
+    let ranks = all(2);
+    let mut data = filled(&ranks);
+    let mut group = Group::new();
+    for (rank, data) in ranks.iter().zip(&mut data) {
+        let batch = rank.comm.on(&rank.stream, LONG).batch();
+        let batch = batch.all_reduce_in_place(data, ReduceOp::Sum).unwrap();
+        group = group.add(&rank.comm, batch).unwrap();
+    }
+    let error = within(LONG / 2, || group.run(LONG).unwrap_err());
+    assert!(matches!(&error, Error::Nccl(error) if error.code == 4), "{error}");
+    for rank in &ranks {
+        assert_eq!(rank.comm.check().unwrap_err().to_string(), error.to_string());
+        // What was begun is stopped.
+        assert!(rank.stream.as_ref().wait(LONG).unwrap());
+    }
+}
+
 pub(crate) fn simulated() {
     let ranks = all(2);
     let mut data = filled(&ranks);

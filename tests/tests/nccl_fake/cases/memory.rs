@@ -45,11 +45,13 @@ pub(crate) fn registered() {
 
 /// A registration may be dropped in any order with its communicator, or be leaked.
 pub(crate) fn registered_outlives() {
+    let all = Barrier::new(2);
     world(2, |rank| {
         let data = rank.comm.register(rank.filled(2.0, 100), LONG).unwrap();
         let leaked = rank.comm.register(rank.filled(2.0, 100), LONG).unwrap();
         std::mem::forget(leaked);
         let late = rank.comm.register(rank.filled(2.0, 100), LONG).unwrap();
+        all.wait();
         rank.comm.abort_handle().abort("for the test");
         drop(data);
         drop(rank.comm);
