@@ -13,7 +13,8 @@ fn table() -> Vec<Vec<String>> {
 
 #[test]
 fn the_table_has_every_function_of_nccl_once_with_the_version_that_it_needs() {
-    let listed: Vec<String> = table().iter().map(|row| row[1].trim_matches('`').to_owned()).collect();
+    let listed: Vec<String> =
+        table().iter().map(|row| row[1].trim_matches('`').to_owned()).collect();
     let names: BTreeSet<String> = listed.iter().cloned().collect();
     assert_eq!(names.len(), listed.len(), "one stands there twice");
     let mut known: BTreeSet<String> =
@@ -23,7 +24,8 @@ fn the_table_has_every_function_of_nccl_once_with_the_version_that_it_needs() {
     for row in table() {
         let name = row[1].trim_matches('`');
         let function = nccl_sys::FUNCTIONS.iter().find(|function| function.name == name);
-        let expected = function.map_or_else(|| "-".to_owned(), |function| function.since.to_string());
+        let expected =
+            function.map_or_else(|| "-".to_owned(), |function| function.since.to_string());
         assert_eq!(row[3], expected, "{name}");
     }
 }

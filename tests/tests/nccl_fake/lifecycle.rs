@@ -39,10 +39,7 @@ fn with_the_fake_an_abort_that_hangs_holds_up_nobody() {
 #[test]
 fn with_the_fake_an_end_that_hangs_is_left_behind_at_the_deadline() {
     for call in ["ncclCommFinalize", "ncclCommDestroy"] {
-        Child::new("destroy_hangs")
-            .with("FAKE_NCCL_HANG", call)
-            .with("EXPECTED_CALL", call)
-            .run();
+        Child::new("destroy_hangs").with("FAKE_NCCL_HANG", call).with("EXPECTED_CALL", call).run();
     }
 }
 

@@ -39,7 +39,11 @@ pub(crate) fn device(ordinal: usize) -> Device {
     Driver::get().unwrap().device(ordinal).unwrap()
 }
 
-pub(crate) fn make(member: Member, id: UniqueId, config: &CommConfig) -> nccl::Result<Communicator> {
+pub(crate) fn make(
+    member: Member,
+    id: UniqueId,
+    config: &CommConfig,
+) -> nccl::Result<Communicator> {
     Communicator::new(nccl(), &device(member.rank), member, &[id], config, LONG)
 }
 
@@ -94,8 +98,7 @@ pub(crate) fn world_as(
 pub(crate) fn ranks<T: Send>(count: usize, body: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let body = &body;
     thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..count).map(|rank| scope.spawn(move || body(rank))).collect();
+        let threads: Vec<_> = (0..count).map(|rank| scope.spawn(move || body(rank))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }

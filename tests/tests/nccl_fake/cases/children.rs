@@ -5,10 +5,10 @@ use std::sync::mpsc;
 
 use nccl::Error;
 use nccl::Member;
+use nccl::ReduceOp;
 use nccl::comm::CommConfig;
 use nccl::comm::Communicator;
 use nccl::cuda::DeviceVec;
-use nccl::ReduceOp;
 
 use crate::world::LONG;
 use crate::world::SHORT;

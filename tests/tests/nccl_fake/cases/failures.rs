@@ -71,7 +71,10 @@ pub(crate) fn unknown_code_init() {
     let id = nccl().unique_id().unwrap();
     let made = make(Member { rank: 0, world_size: 1 }, id, &CommConfig::new());
     let error = made.unwrap_err();
-    assert!(error.to_string().contains("ncclCommInitRankConfig failed: unknown result 9"), "{error}");
+    assert!(
+        error.to_string().contains("ncclCommInitRankConfig failed: unknown result 9"),
+        "{error}"
+    );
 }
 
 /// An error that NCCL finds out later, by itself.
@@ -150,8 +153,7 @@ pub(crate) fn busy_comm() {
         let stream = Stream::new(&device(0)).unwrap();
         let mut data = nccl::cuda::DeviceVec::<u8>::unset(&device(0), 4).unwrap();
         let on = comm.on(&stream, SHORT);
-        let error =
-            within(LONG, || on.all_reduce_in_place(&mut data, ReduceOp::Sum).unwrap_err());
+        let error = within(LONG, || on.all_reduce_in_place(&mut data, ReduceOp::Sum).unwrap_err());
         assert!(matches!(error, Error::NcclStuck { .. }), "{error}");
         release.send(()).unwrap();
     });

@@ -198,9 +198,16 @@ pub(crate) fn call_config() {
         let error = on.send(&half, 1 - rank.rank).unwrap_err();
         assert!(error.to_string().contains("no configuration"), "{error}");
         let log = std::fs::read_to_string(std::env::var("FAKE_NCCL_LOG").unwrap()).unwrap();
-        for name in
-            ["AllReduce", "AllGather", "ReduceScatter", "Broadcast", "AlltoAll", "Reduce", "Gather", "Scatter"]
-        {
+        for name in [
+            "AllReduce",
+            "AllGather",
+            "ReduceScatter",
+            "Broadcast",
+            "AlltoAll",
+            "Reduce",
+            "Gather",
+            "Scatter",
+        ] {
             assert!(log.contains(&format!("CALL nccl{name}Config\n")), "{name}");
             assert!(!log.contains(&format!("CALL nccl{name}\n")), "{name}");
         }
@@ -244,9 +251,11 @@ pub(crate) fn per_thread_group() {
     for (((rank, stream), one), two) in ranks.iter().zip(&streams).zip(&mut one).zip(&mut two) {
         // Twice the same communicator, on two streams.
         let batch = rank.comm.on(stream, LONG).batch();
-        group = group.add(&rank.comm, batch.all_reduce_in_place(one, ReduceOp::Sum).unwrap()).unwrap();
+        group =
+            group.add(&rank.comm, batch.all_reduce_in_place(one, ReduceOp::Sum).unwrap()).unwrap();
         let batch = rank.comm.on(stream, LONG).batch();
-        group = group.add(&rank.comm, batch.all_reduce_in_place(two, ReduceOp::Max).unwrap()).unwrap();
+        group =
+            group.add(&rank.comm, batch.all_reduce_in_place(two, ReduceOp::Max).unwrap()).unwrap();
     }
     group.run(LONG).unwrap();
     for (at, stream) in streams.iter().enumerate() {

@@ -51,7 +51,8 @@ pub(crate) fn init_stuck() {
 /// The other rank never comes; blocking, and not.
 pub(crate) fn never_comes() {
     for blocking in [false, true] {
-        let (member, config) = (Member { rank: 1, world_size: 2 }, CommConfig::new().blocking(blocking));
+        let (member, config) =
+            (Member { rank: 1, world_size: 2 }, CommConfig::new().blocking(blocking));
         let id = nccl().unique_id().unwrap();
         let error = within(LONG, || {
             Communicator::new(nccl(), &device(0), member, &[id], &config, SHORT).unwrap_err()

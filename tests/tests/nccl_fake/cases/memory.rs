@@ -94,9 +94,7 @@ pub(crate) fn window() {
         let before = (rank.rank + 2) % 3;
         let own = window.slice(..10).unwrap();
         let signal = Signal::default();
-        window
-            .put_signal(&rank.comm, &rank.stream, &own, (next, 4000), signal, LONG)
-            .unwrap();
+        window.put_signal(&rank.comm, &rank.stream, &own, (next, 4000), signal, LONG).unwrap();
         rank.comm.wait_signal(&rank.stream, &[(before, 1, signal)], LONG).unwrap();
         rank.comm.signal(&rank.stream, before, signal, LONG).unwrap();
         rank.comm.wait_signal(&rank.stream, &[(next, 1, signal)], LONG).unwrap();
@@ -123,9 +121,8 @@ pub(crate) fn window_unsupported() {
         assert!(!window.is_supported());
         let own = rank.filled(1.0, 4);
         let (signal, to) = (Signal::default(), (0, 0));
-        let error = window
-            .put_signal(&rank.comm, &rank.stream, &own, to, signal, LONG)
-            .unwrap_err();
+        let error =
+            window.put_signal(&rank.comm, &rank.stream, &own, to, signal, LONG).unwrap_err();
         assert!(error.to_string().contains("no windows here"), "{error}");
         // It is memory as any other.
         window.write(&rank.stream, &[1.0; 4096], LONG).unwrap();
@@ -150,9 +147,8 @@ pub(crate) fn window_misuse() {
         let high = Signal { index: u32::MAX, context: 0 };
         assert!(put(&own, (0, 0), high).to_string().contains("more than NCCL takes"));
         let wrong = DeviceVec::<i64>::unset(&rank.device, 4).unwrap();
-        let error = window
-            .put_signal(&rank.comm, &rank.stream, &wrong, (0, 0), signal, LONG)
-            .unwrap_err();
+        let error =
+            window.put_signal(&rank.comm, &rank.stream, &wrong, (0, 0), signal, LONG).unwrap_err();
         assert!(error.to_string().contains("the window f32"), "{error}");
         let elsewhere = nccl::cuda::Stream::new(&device(6)).unwrap();
         let error = rank.comm.signal(&elsewhere, 0, signal, LONG).unwrap_err();
