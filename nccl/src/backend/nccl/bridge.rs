@@ -112,7 +112,7 @@ impl Shared {
     /// Whether NCCL may launch this communicator's work from a thread of its own.
     fn may_launch_elsewhere(&self) -> bool {
         let blocks = self.config().is_some_and(|config| config.raw.blocking == 1);
-        self.nccl().version() >= SINCE && !(blocks && !is_told_not_to_block())
+        self.nccl().version() >= SINCE && (!blocks || is_told_not_to_block())
     }
 }
 

@@ -119,13 +119,10 @@ pub(super) fn check(call: &DeviceCall<'_>, library: &Library) -> Result<()> {
         missing(FP8, library.version())?;
     }
     let op = call.kind.name();
-    match call.op {
-        Some(reduce @ (ReduceOp::BitAnd | ReduceOp::BitOr | ReduceOp::BitXor)) => {
-            let why = "NCCL has no bitwise reductions; gather and reduce in a kernel of yours, or \
+    if let Some(reduce @ (ReduceOp::BitAnd | ReduceOp::BitOr | ReduceOp::BitXor)) = call.op {
+        let why = "NCCL has no bitwise reductions; gather and reduce in a kernel of yours, or \
                        use the group's methods for host memory";
-            return Err(Error::Op { op, reduce, dtype: call.dtype, why });
-        }
-        Some(_) | None => {}
+        return Err(Error::Op { op, reduce, dtype: call.dtype, why });
     }
     if call.kind == Kind::AllToAll && call.in_place && call.count > 0 {
         let problem = "NCCL has no all_to_all in place; pass two buffers".to_owned();

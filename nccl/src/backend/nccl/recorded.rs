@@ -243,7 +243,8 @@ impl<'a> Group<'a> {
             let ended = self.issue(all, &made, across, simulated, nccl);
             // Each is polled until it is at rest, also if one fails.
             for entered in &entered {
-                outcome = outcome.and(ended.finish(entered, deadline));
+                let finished = ended.finish(entered, deadline);
+                outcome = outcome.and(finished);
             }
             if let Err(error) = &outcome
                 && ended.is_torn()
