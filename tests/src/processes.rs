@@ -37,6 +37,8 @@ pub type Rank = fn(ProcessGroup) -> Result<String>;
 pub struct Processes {
     world_size: usize,
     env: Vec<(String, String)>,
+    /// As `env`, for one rank.
+    own: Vec<(usize, String, String)>,
     over_tcp_store: bool,
     limit: Duration,
 }
@@ -56,13 +58,19 @@ pub struct Ended {
 impl Processes {
     /// A world of so many processes.
     pub fn new(world_size: usize) -> Self {
-        let (env, limit) = (Vec::new(), Duration::from_secs(120));
-        Self { world_size, env, over_tcp_store: false, limit }
+        let (env, own, limit) = (Vec::new(), Vec::new(), Duration::from_secs(120));
+        Self { world_size, env, own, over_tcp_store: false, limit }
     }
 
     /// With a variable.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a variable of one rank.
+    pub fn with_own(mut self, rank: usize, name: &str, value: &str) -> Self {
+        self.own.push((rank, name.to_owned(), value.to_owned()));
         self
     }
 
@@ -154,6 +162,7 @@ impl Processes {
             .env("NCCL_RS_TIMEOUT_MS", "60000")
             .env("NCCL_RS_INIT_TIMEOUT_MS", "60000")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .envs(self.own.iter().filter(|own| own.0 == rank).map(|(_, name, value)| (name, value)))
             .env(CASE, case)
             .env(FOLDER, folder)
             .env(METHOD, method)

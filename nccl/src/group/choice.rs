@@ -53,11 +53,13 @@ pub(super) fn by_wishes(me: usize, wishes: &[Wish<'_>]) -> Result<Choice> {
     }
     let lacking: Vec<usize> = (0..wishes.len()).filter(|r| !wishes[*r].lacks.is_empty()).collect();
     let Some(first) = lacking.first() else { return Ok(Choice::Nccl) };
+    // Of itself a rank knows more than what it could tell the others.
+    let shown = if lacking.contains(&me) { me } else { *first };
     let why = format!(
-        "no NCCL on rank {}: rank {first} ({}): {}",
+        "no NCCL on rank {}: rank {shown} ({}): {}",
         rank::list(&lacking),
-        wishes[*first].place,
-        wishes[*first].lacks
+        wishes[shown].place,
+        wishes[shown].lacks
     );
     if nccl.is_empty() {
         // Where nobody has a GPU nobody expects one.
@@ -151,13 +153,13 @@ mod tests {
     fn what_cannot_be_is_an_error_with_the_ranks() {
         assert_eq!(
             choose(&[(Nccl, ""), (Cpu, ""), (Cpu, "")]).unwrap_err(),
-            "rank 1 of 3 cannot join: NCCL_RS_BACKEND is nccl on rank 0, and cpu on rank 1-2; set \
-             the same on all ranks"
+            "rank 1 of 3 cannot join: NCCL_RS_BACKEND is nccl on rank 0, and cpu on rank 1, 2; \
+             set the same on all ranks"
         );
         assert_eq!(
             choose(&[(Nccl, ""), (Nccl, "no GPU")]).unwrap_err(),
             "rank 1 of 2 cannot join: no NCCL on rank 1: rank 1 (host a, pid 1): no GPU \
-             (NCCL_RS_BACKEND=nccl is set on rank 0-1)"
+             (NCCL_RS_BACKEND=nccl is set on rank 0, 1)"
         );
     }
 

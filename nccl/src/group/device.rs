@@ -13,10 +13,12 @@ use crate::clock::Deadline;
 use crate::cuda::Device;
 use crate::cuda::DeviceStream;
 use crate::cuda::Driver;
+use crate::cuda::Event;
 use crate::cuda::StreamRef;
 use crate::device::DeviceBackend;
 use crate::device::DeviceCall;
 use crate::device::OnStream;
+use crate::error::Error;
 use crate::error::Result;
 
 impl ProcessGroup {
@@ -41,6 +43,35 @@ impl ProcessGroup {
             Ok(backend) => OnStream::new(backend, self.member(), self.timeout, stream),
             Err(why) => OnStream::failed(why, self.member(), stream),
         }
+    }
+}
+
+impl ProcessGroup {
+    /// Waits until the stream is done with all that was enqueued on it, at most for the group's
+    /// timeout. A group that fails meanwhile ends the wait: `cudaStreamSynchronize` would wait for
+    /// ever for an operation whose other ranks are gone.
+    ///
+    /// It must not be called while the stream is captured.
+    ///
+    /// # Errors
+    /// The group's; [`Error::StreamTimeout`]; the driver's.
+    pub fn synchronize<S: DeviceStream + ?Sized>(&self, stream: &S) -> Result<()> {
+        /// Between two looks at the group.
+        const SLICE: Duration = Duration::from_millis(5);
+        let deadline = Deadline::after(self.timeout);
+        let device = self.inner.device_backend(stream.device_ordinal())?.device();
+        // SAFETY: the stream is borrowed, and so live, until this returns; it is of this device.
+        let stream = unsafe { StreamRef::from_raw(stream.as_raw(), device) };
+        let event = Event::new(device)?;
+        event.record(stream)?;
+        while !event.wait(deadline.left_at_most(SLICE))? {
+            self.check()?;
+            if deadline.passed() {
+                let (what, device) = ("ProcessGroup::synchronize", device.ordinal());
+                return Err(Error::StreamTimeout { what, device, waited: deadline.waited() });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -259,6 +259,24 @@ impl ProcessGroup {
         self.inner.backend.abort(reason);
     }
 
+    /// Fails if the group has failed, here or on another rank: what is enqueued on a stream may
+    /// never end then. Never waits, sends nothing.
+    ///
+    /// # Errors
+    /// The first cause.
+    ///
+    /// # Examples
+    /// ```
+    /// # let group = nccl::ProcessGroup::from_env()?;
+    /// group.check()?;
+    /// group.abort("enough");
+    /// assert!(group.check().is_err());
+    /// # Ok::<(), nccl::Error>(())
+    /// ```
+    pub fn check(&self) -> Result<()> {
+        self.inner.state.error(None).map_or(Ok(()), Err)
+    }
+
     /// Waits until every rank is here and done with its work, then leaves.
     ///
     /// After it no rank can miss another: the store's host, too, is only gone once all have come.

@@ -107,7 +107,14 @@ impl ProcessGroup {
             [Wish { wants: settings.backend, lacks: own, place: "this process".to_owned() }];
         let peers = self.inner.world.control.as_ref().map(|control| control.peers());
         let wishes = match peers {
-            Some(peers) => peers.iter().map(Wish::of).collect(),
+            Some(peers) => {
+                let mut wishes: Vec<Wish<'_>> = peers.iter().map(Wish::of).collect();
+                // The others got the front of it.
+                if let Some(wish) = wishes.get_mut(self.rank()) {
+                    wish.lacks = own;
+                }
+                wishes
+            }
             None => Vec::from(alone),
         };
         match choice::by_wishes(self.rank(), &wishes)? {

@@ -13,7 +13,6 @@ use crate::mesh::Aborted;
 use crate::mesh::Mesh;
 use crate::mesh::Message;
 use crate::mesh::Receiver;
-use crate::op::AVG;
 use crate::op::Call;
 use crate::op::Kind;
 use crate::pairs;
@@ -130,11 +129,8 @@ fn needs(call: &Call, rank: usize, peer: usize) -> bool {
     }
 }
 
-/// The factor of a pre-multiplied sum, as it is now.
+/// The factor of a pre-multiplied sum, as it is now if it lies on the device.
 fn factor(call: &Call) -> u64 {
-    if !call.reduces() || call.op <= AVG {
-        return 0;
-    }
     match call.own {
         Some(op) if op.on_device => {
             let mut bits = [0; 8];

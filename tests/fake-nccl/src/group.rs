@@ -147,8 +147,7 @@ fn try_issue(handle: usize, call: Call, stream: usize) -> Outcome {
     if call.count == 0 && call.signal.is_none() && !call.is_pair() {
         return Ok(());
     }
-    // The op may be destroyed as soon as this returns.
-    let own = lock(&comm.own_ops).get(&call.op).copied();
+    let own = lock(&comm.own_ops).get(&call.op).copied().filter(|_| call.reduces());
     let issued = Issued { comm, call: Call { own, ..call }, stream };
     if is_open() {
         GROUP.with_borrow_mut(|group| group.issued.push(issued));

@@ -38,7 +38,7 @@ pub(crate) struct Call {
     /// Root, or peer of a message.
     pub(crate) root: i32,
     pub(crate) signal: Option<Signal>,
-    /// The program's own op, as it was when this was called.
+    /// The pre-multiplied sum, as it was when the call was made: it may be destroyed afterwards.
     pub(crate) own: Option<OwnOp>,
 }
 

@@ -9,10 +9,13 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use nccl_sys::NcclResult;
+
 use crate::backend::nccl::bounded;
 use crate::backend::nccl::communicator::Communicator;
 use crate::backend::nccl::communicator::is_fatal;
 use crate::backend::nccl::flight::Flight;
+use crate::clock::Deadline;
 use crate::control::Control;
 use crate::cuda::CaptureStatus;
 use crate::cuda::Device;
@@ -34,6 +37,8 @@ use crate::trace::lock;
 
 /// How long a timeout asks the others what they are doing.
 const ASK_TIME: Duration = Duration::from_millis(700);
+/// How long an error of NCCL's waits for the control plane to say what is behind it.
+const VERDICT_TIME: Duration = Duration::from_millis(400);
 /// Between two looks of the watchdog.
 const PERIOD: Duration = Duration::from_millis(50);
 
@@ -93,11 +98,6 @@ impl GuardedBackend {
             }
         })?;
         Ok(Self { watched })
-    }
-
-    /// The communicator.
-    pub(crate) fn communicator(&self) -> &Communicator {
-        &self.watched.comm
     }
 
     /// Finishes what was enqueued, and frees the communicator: on all ranks.
@@ -216,6 +216,11 @@ impl Watched {
             self.abort(cause.clone());
             return cause;
         }
+        if is_echo(&error) && self.verdict() {
+            let cause = self.cause(Some(desc));
+            self.abort(cause.clone());
+            return cause;
+        }
         self.state.end_if_busy();
         if !is_fatal(&error) && !matches!(error, Error::Driver(_) | Error::CommEnded { .. }) {
             return error;
@@ -224,6 +229,15 @@ impl Watched {
         self.fail(&failure, desc);
         self.abort(error.clone());
         error
+    }
+
+    /// Waits for news of the rank whose end NCCL has noticed: it says why, and NCCL does not.
+    fn verdict(&self) -> bool {
+        let wait = Deadline::after(VERDICT_TIME);
+        while !self.group.has_failed() && !wait.passed() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.group.has_failed()
     }
 
     /// An operation was not over at its deadline: says who has not come, to all ranks.
@@ -273,6 +287,12 @@ impl Watched {
         }
         absent
     }
+}
+
+/// Whether an error may come of another rank's end.
+fn is_echo(error: &Error) -> bool {
+    let codes = [NcclResult::REMOTE_ERROR, NcclResult::SYSTEM_ERROR, NcclResult::INTERNAL_ERROR];
+    matches!(error, Error::Nccl(error) if codes.iter().any(|code| code.0 == error.code))
 }
 
 /// A thread that is enqueueing.

@@ -86,7 +86,9 @@ impl Shared {
             check(call, library)?;
             grouped |= is_several(call, library);
         }
-        // The handles of default streams mean those of the current device.
+        // NCCL works on whatever device is current where it looks before it sets its own: on a
+        // thread that has none it would make a context on device 0. And the handles of default
+        // streams mean those of the current device.
         let _current = self.device().make_current()?;
         let entered = self.enter_by("ncclGroupStart", deadline)?;
         let factors = Factors::make(self.nccl(), &entered, calls)?;

@@ -13,6 +13,7 @@ use nccl_sys::ncclWindow_t;
 
 use crate::backend::nccl::communicator::Communicator;
 use crate::backend::nccl::communicator::is_fatal;
+use crate::backend::nccl::config::missing;
 use crate::backend::nccl::held::Handle;
 use crate::backend::nccl::issue::dtype_code;
 use crate::backend::nccl::registered::Memory;
@@ -31,6 +32,11 @@ use crate::dtype::DataType;
 use crate::dtype::Element;
 use crate::error::Error;
 use crate::error::Result;
+
+/// Since when there are others than the first signal of the first context.
+const SIGNALS: (&str, Version) = ("ncclConfig_t.numRmaSig", Version::new(2, 31, 2));
+/// Since when writes can be ordered.
+const ORDERED: (&str, Version) = ("NCCL_WIN_STRICT_ORDERING", Version::new(2, 29, 2));
 
 const REGISTER: &str = "ncclCommWindowRegister";
 
@@ -65,10 +71,8 @@ impl WindowFlags {
     }
 
     fn code(self, found: Version) -> Result<c_int> {
-        let since = Version::new(2, 29, 2);
-        if self.strict_ordering && found < since {
-            let missing = nccl_sys::Missing::new("NCCL_WIN_STRICT_ORDERING", since, found);
-            return Err(Error::Unsupported(missing));
+        if self.strict_ordering {
+            missing(ORDERED, found)?;
         }
         let flag = |on: bool, flag: c_int| if on { flag } else { nccl_sys::NCCL_WIN_DEFAULT };
         Ok(flag(self.symmetric, nccl_sys::NCCL_WIN_COLL_SYMMETRIC)
@@ -249,7 +253,7 @@ impl Communicator {
     fn signal_codes(&self, signal: Signal) -> Result<(c_int, c_int)> {
         let Signal { index, context } = signal;
         if (index, context) != (0, 0) {
-            self.nccl().needs("ncclConfig_t.numRmaSig", Version::new(2, 31, 2))?;
+            missing(SIGNALS, self.nccl().version())?;
         }
         Ok((code("signal", index)?, code("context", context)?))
     }

@@ -13,8 +13,7 @@ use crate::op::SUM;
 /// What the functions have in common; each sets what it has besides.
 fn call(function: &'static str, kind: Kind, buffers: [usize; 2], count: usize, dtype: i32) -> Call {
     let [send, recv] = buffers;
-    let (op, root, signal, own) = (SUM, 0, None, None);
-    Call { function, kind, send, recv, count, dtype, op, root, signal, own }
+    Call { function, kind, send, recv, count, dtype, op: SUM, root: 0, signal: None, own: None }
 }
 
 fn issue(call: Call, comm: usize, stream: usize) -> Outcome {
