@@ -50,6 +50,11 @@ pub mod comm {
     pub use nccl_sys::Version;
 }
 
+/// The examples that the compiler refuses.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/soundness.md")]
+struct Soundness;
+
 pub use buffer::OwnedBuffer;
 pub use desc::Kind;
 pub use device::OnStream;

@@ -34,6 +34,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("grouped", groups::grouped),
     ("grouped_misuse", groups::grouped_misuse),
     ("grouped_failing", groups::grouped_failing),
+    ("wrong_lengths", groups::wrong_lengths),
     ("grouped_torn", groups::grouped_torn),
     ("simulated", groups::simulated),
     ("call_config", groups::call_config),

@@ -57,3 +57,10 @@ fn with_the_fake_a_captured_sum_runs_as_often_as_its_graph() {
 fn with_the_fake_threads_on_one_device_take_turns() {
     Child::new("shared_device").with("FAKE_NCCL_LINGER_US", "200").run();
 }
+
+#[test]
+fn with_the_fake_wrong_lengths_reach_no_function_of_nccl() {
+    let log = NamedTempFile::new().unwrap();
+    let path = log.path().display().to_string();
+    Child::new("wrong_lengths").with("FAKE_NCCL_LOG", &path).run();
+}

@@ -24,8 +24,8 @@ use crate::world::world_as;
 /// Even and odd ranks, the largest rank first; rank 3 in none.
 fn split_of(config: &CommConfig) {
     world_as(4, config, |rank| {
-        let color = (rank.rank != 3).then_some(rank.rank as u32 % 2);
-        let made = rank.comm.split(color, 10 - rank.rank as u32, None, LONG).unwrap();
+        let (color, key) = [(Some(0), 10), (Some(1), 9), (Some(0), 8), (None, 7)][rank.rank];
+        let made = rank.comm.split(color, key, None, LONG).unwrap();
         assert_eq!(made.is_none(), rank.rank == 3);
         if let Some(made) = made {
             let expected = [(1, 2), (0, 1), (0, 2)][rank.rank];

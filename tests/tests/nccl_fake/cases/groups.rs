@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nccl::Error;
+use nccl::Family;
 use nccl::Member;
 use nccl::ReduceOp;
 use nccl::comm::CallConfig;
@@ -42,6 +43,50 @@ fn end(ranks: Vec<Rank>) {
         for rank in ranks {
             scope.spawn(move || rank.comm.finalize(LONG).unwrap());
         }
+    });
+}
+
+/// Buffers that do not go together, in every operation.
+pub(crate) fn wrong_lengths() {
+    world(2, |rank| {
+        let on = rank.comm.on(&rank.stream, LONG);
+        let (three, four) = (rank.filled(0.0, 3), rank.filled(0.0, 4));
+        let (mut one, mut five) = (rank.filled(0.0, 1), rank.filled(0.0, 5));
+        let errors = [
+            on.all_reduce(&three, &mut five, ReduceOp::Sum),
+            on.all_gather(&three, &mut five),
+            on.all_gather_in_place(&mut five),
+            on.reduce_scatter(&four, &mut one, ReduceOp::Sum),
+            on.reduce_scatter_in_place(&mut five, ReduceOp::Sum),
+            on.all_to_all(&four, &mut five),
+            on.reduce(&three, Some(&mut five), ReduceOp::Sum, rank.rank),
+            on.gather(&three, Some(&mut five), rank.rank),
+            on.scatter(Some(&four), &mut one, rank.rank),
+            on.all_gather_v(&three, &mut five, &[3, 3]),
+            on.reduce_scatter_v(&four, &mut five, &[4, 4], ReduceOp::Sum),
+            on.all_to_all_v(&three, &mut five, &[1, 1], &[2, 2]),
+        ];
+        for (at, error) in errors.into_iter().enumerate() {
+            let error = error.unwrap_err();
+            assert_eq!(error.family(), Family::Misuse, "{at}: {error}");
+        }
+        let errors = [
+            on.broadcast(&mut five, 2),
+            on.send(&four, 2),
+            on.recv(&mut five, usize::MAX),
+            on.reduce(&four, None::<&mut DeviceVec<f32>>, ReduceOp::Sum, 9),
+        ];
+        for (at, error) in errors.into_iter().enumerate() {
+            let error = error.unwrap_err();
+            assert!(matches!(error, Error::Rank { world_size: 2, .. }), "{at}: {error}");
+        }
+        let log = std::fs::read_to_string(std::env::var("FAKE_NCCL_LOG").unwrap()).unwrap();
+        for name in
+            ["Reduce", "Gather", "Scatter", "Broadcast", "AlltoAll", "Send", "Recv", "Group"]
+        {
+            assert!(!log.contains(&format!("CALL nccl{name}")), "{name}: {log}");
+        }
+        Some(rank.comm)
     });
 }
 

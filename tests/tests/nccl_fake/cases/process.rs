@@ -23,7 +23,7 @@ pub(crate) fn encryption() {
     nccl.set_encryption(None).unwrap();
     let error = nccl.set_encryption(Some("short")).unwrap_err().to_string();
     assert!(error.contains("a key of 5 bytes; NCCL wants 32"), "{error}");
-    let zero = "0123456789abcdef\0123456789abcdef0";
+    let zero = "0123456789abcdef\x000123456789abcdef";
     assert!(nccl.set_encryption(Some(zero)).unwrap_err().to_string().contains("zero byte"));
     nccl.reset_debug().unwrap();
 }
