@@ -29,15 +29,31 @@ mod wire;
 /// NCCL itself: its library, and communicators without a process group.
 pub mod comm {
     pub use crate::backend::nccl::AbortHandle;
+    pub use crate::backend::nccl::CallConfig;
     pub use crate::backend::nccl::CommConfig;
     pub use crate::backend::nccl::Communicator;
+    pub use crate::backend::nccl::Configured;
     pub use crate::backend::nccl::CtaPolicy;
+    pub use crate::backend::nccl::Group;
+    pub use crate::backend::nccl::HostInfo;
+    pub use crate::backend::nccl::MemoryStats;
     pub use crate::backend::nccl::Nccl;
     pub use crate::backend::nccl::NotAnId;
+    pub use crate::backend::nccl::Param;
+    pub use crate::backend::nccl::Properties;
+    pub use crate::backend::nccl::Registered;
+    pub use crate::backend::nccl::Signal;
     pub use crate::backend::nccl::UniqueId;
+    pub use crate::backend::nccl::Window;
+    pub use crate::backend::nccl::WindowFlags;
     pub use nccl_sys::Missing;
     pub use nccl_sys::Version;
 }
+
+/// The examples that the compiler refuses.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/soundness.md")]
+struct Soundness;
 
 pub use buffer::OwnedBuffer;
 pub use desc::Kind;

@@ -34,10 +34,28 @@ pub struct DeviceVec<T: Element> {
     device: Device,
     /// A copy from or to it was given up, so freeing it could wait without end.
     given_up: AtomicBool,
+    /// Who frees it, if not the driver by `cuMemFree`.
+    free: Option<Free>,
     elements: PhantomData<T>,
 }
 
+/// Frees memory that somebody else has allocated.
+pub(crate) type Free = Box<dyn FnOnce(u64) + Send + Sync>;
+
 impl<T: Element> DeviceVec<T> {
+    /// Takes over `count` elements of unspecified value, which `free` gives back; not called for
+    /// none.
+    ///
+    /// # Safety
+    /// The device has so many elements at the address, aligned to 256 bytes, until `free` is
+    /// called, and nobody else uses them. `free` gives them back once all work is done that was
+    /// enqueued before it was called, and does not wait for that itself.
+    pub(crate) unsafe fn adopt(device: &Device, at: u64, count: usize, free: Free) -> Self {
+        let given_up = AtomicBool::new(false);
+        let free = Some(free);
+        Self { at, count, device: device.clone(), given_up, free, elements: PhantomData }
+    }
+
     /// Allocates `count` elements of unspecified value.
     ///
     /// # Errors
@@ -56,7 +74,7 @@ impl<T: Element> DeviceVec<T> {
             unsafe { device.driver().table().memory_alloc(&raw mut at, bytes) }.done()?;
         }
         let given_up = AtomicBool::new(false);
-        Ok(Self { at, count, device: device.clone(), given_up, elements: PhantomData })
+        Ok(Self { at, count, device: device.clone(), given_up, free: None, elements: PhantomData })
     }
 
     /// Allocates `count` elements on the stream's device, all bits zero for whatever is enqueued
@@ -276,6 +294,10 @@ impl<T: Element> Drop for DeviceVec<T> {
                 "{} bytes of device memory are not freed: a copy of them was given up",
                 self.size_bytes()
             );
+            return;
+        }
+        if let Some(free) = self.free.take() {
+            free(self.at);
             return;
         }
         let Ok(_current) = self.device.make_current() else { return };

@@ -118,6 +118,16 @@ impl<'a, S: DeviceStream + ?Sized> StreamBatch<'a, S> {
         outcome
     }
 
+    /// The calls so far, for who enqueues them together with others.
+    pub(crate) fn calls(&self) -> &[DeviceCall<'a>] {
+        &self.calls
+    }
+
+    /// Whose operations they are, and their stream.
+    pub(crate) fn on(&self) -> &OnStream<'a, S> {
+        &self.on
+    }
+
     /// With one more, if it gets along with those before.
     fn with<L: 'a>(mut self, op: &'static str, made: Made<'a, L>) -> Result<Self> {
         let Made { call, reads, writes, lease } = made;

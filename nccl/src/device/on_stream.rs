@@ -118,6 +118,16 @@ impl<'a, S: DeviceStream + ?Sized> OnStream<'a, S> {
         Self { backend: Err(why), member, timeout: Duration::ZERO, stream }
     }
 
+    /// Whether `backend` is the one that runs the operations.
+    pub(crate) fn is_of<B: DeviceBackend>(&self, backend: &B) -> bool {
+        self.backend.as_ref().is_ok_and(|own| core::ptr::addr_eq(*own, backend))
+    }
+
+    /// The stream.
+    pub(crate) fn stream(&self) -> &'a S {
+        self.stream
+    }
+
     /// Begins a list of operations that are enqueued as one unit.
     ///
     /// # Examples

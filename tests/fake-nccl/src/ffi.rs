@@ -71,7 +71,7 @@ pub(crate) fn call(name: &'static str, body: impl FnOnce() -> Outcome) -> i32 {
     watch::trace(name);
     knobs::hang_call(name, None);
     if let Some(code) = knobs::failure(name) {
-        if name == "ncclGroupEnd" {
+        if ["ncclGroupEnd", "ncclGroupSimulateEnd"].contains(&name) {
             // Also a group that fails has ended.
             group::forget();
         }

@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(stuck.unwrap(), None);
         let why = || Some(Error::CommEnded { why: "over".to_owned() });
         let long = Deadline::after(Duration::from_secs(600));
-        let cancelled = run_until("cancelled", &long, &why, || std::thread::park());
+        let cancelled = run_until("cancelled", &long, &why, thread::park);
         assert!(matches!(cancelled, Err(Error::CommEnded { .. })));
         drop(release);
     }

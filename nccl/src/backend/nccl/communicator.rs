@@ -9,18 +9,24 @@ use std::time::Duration;
 use nccl_sys::NcclResult;
 
 use crate::backend::nccl::bounded;
+use crate::backend::nccl::call_config::RawCallConfig;
 use crate::backend::nccl::config::CommConfig;
+use crate::backend::nccl::init;
 use crate::backend::nccl::init::Plan;
 use crate::backend::nccl::library::Nccl;
+use crate::backend::nccl::query::HostInfo;
+use crate::backend::nccl::shared::Phase;
 use crate::backend::nccl::shared::Raw;
 use crate::backend::nccl::shared::Shared;
 use crate::backend::nccl::unique_id::UniqueId;
 use crate::clock::Deadline;
 use crate::clock::LazyDeadline;
 use crate::cuda::Device;
+use crate::cuda::DeviceStream;
 use crate::cuda::StreamRef;
 use crate::device::DeviceBackend;
 use crate::device::DeviceCall;
+use crate::device::OnStream;
 use crate::error::Error;
 use crate::error::Result;
 use crate::rank::Member;
@@ -118,7 +124,8 @@ impl Communicator {
     /// at the same time, and nobody ends it; if `owned`, nobody uses it any more.
     ///
     /// # Errors
-    /// [`Error::Usage`] if `comm` is null.
+    /// [`Error::Usage`] if `comm` is null, or NCCL says that its rank, size or device is another;
+    /// [`Error::Nccl`]. The communicator is left as it is then.
     pub unsafe fn from_raw(
         nccl: &'static Nccl,
         device: &Device,
@@ -132,7 +139,34 @@ impl Communicator {
         }
         // SAFETY: the caller vouches for it.
         let shared = unsafe { Shared::new(nccl, device, member, comm.cast(), owned, None) };
-        Ok(Self::of(shared))
+        let new = Self::of(shared);
+        let checked = new.host_info().and_then(|found| compare(found, device, member));
+        if let Err(error) = checked {
+            // Whoever has it keeps it.
+            let _comm = new.shared.enter()?.give_up(error.clone());
+            return Err(error);
+        }
+        Ok(new)
+    }
+
+    /// Makes the communicators of all ranks, each on its own device of this process; rank `r` is
+    /// the `r`-th of them. Several devices are driven well by a thread for each, or by one thread
+    /// with [`Group`](crate::comm::Group).
+    ///
+    /// # Errors
+    /// As of [`Communicator::new`]: the first failure ends the other ranks' waiting.
+    /// [`Error::Usage`] for no device, or one twice before 2.30.3.
+    ///
+    /// # Source
+    /// `ncclCommInitAll` of nccl.h; made by `ncclCommInitRankConfig` on a thread for each rank, as
+    /// that has a configuration and an end at the deadline.
+    pub fn new_all(
+        nccl: &'static Nccl,
+        devices: &[Device],
+        config: &CommConfig,
+        timeout: Duration,
+    ) -> Result<Vec<Self>> {
+        init::make_all(nccl, devices, config, timeout)
     }
 
     pub(super) fn of(shared: Shared) -> Self {
@@ -150,6 +184,55 @@ impl Communicator {
     pub fn with_raw<T>(&self, use_it: impl FnOnce(*mut c_void) -> T) -> Result<T> {
         let entered = self.shared.enter()?;
         Ok(use_it(entered.raw().cast()))
+    }
+
+    /// Returns the operations on buffers of the device, in the order of a stream; `timeout` bounds
+    /// the enqueueing of each.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use nccl::ReduceOp;
+    /// use nccl::comm::Communicator;
+    /// use nccl::cuda::DeviceVec;
+    /// use nccl::cuda::Stream;
+    ///
+    /// fn sum(comm: &Communicator, stream: &Stream, data: &mut DeviceVec<f32>) -> nccl::Result<()> {
+    ///     comm.on(stream, Duration::from_secs(60)).all_reduce_in_place(data, ReduceOp::Sum)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn on<'a, S: DeviceStream + ?Sized>(
+        &'a self,
+        stream: &'a S,
+        timeout: Duration,
+    ) -> OnStream<'a, S> {
+        OnStream::new(self, self.member(), timeout, stream)
+    }
+
+    /// Enqueues operations, as one unit; aborts after an error that leaves it of no use.
+    ///
+    /// # Safety
+    /// As of [`DeviceBackend::enqueue`].
+    pub(super) unsafe fn enqueue_as(
+        &self,
+        calls: &[DeviceCall<'_>],
+        stream: StreamRef<'_>,
+        timeout: Duration,
+        config: Option<&RawCallConfig>,
+    ) -> Result<()> {
+        let deadline = LazyDeadline::after(timeout);
+        let outcome = self.shared.on_stream(stream.as_raw(), |stream| {
+            // SAFETY: passed on from the caller, who has compared the devices; the stream has the
+            // order of the caller's.
+            unsafe { self.shared.issue(calls, stream, &deadline, config) }
+        });
+        if let Err(error) = &outcome
+            && is_fatal(error)
+        {
+            self.shared.abort(error.clone());
+        }
+        outcome
     }
 
     /// Returns the rank and the number of ranks.
@@ -209,8 +292,7 @@ impl Communicator {
     pub(super) fn end(&self, timeout: Duration) -> Result<()> {
         let deadline = Deadline::after(timeout);
         let shared = self.shared.clone();
-        let finalized =
-            bounded::run("nccl-finalize", timeout, move || finalize(&shared, &deadline));
+        let finalized = bounded::run("nccl-finalize", timeout, move || finalize(&shared, timeout));
         let stuck = |call| Error::NcclStuck {
             call,
             device: self.device().ordinal(),
@@ -231,14 +313,41 @@ impl Communicator {
     }
 }
 
+/// Fails if what the caller says of a communicator is not what NCCL says.
+fn compare(found: HostInfo, device: &Device, member: Member) -> Result<()> {
+    let said = HostInfo { member, device: device.ordinal() };
+    if found == said {
+        return Ok(());
+    }
+    let text = |info: HostInfo| format!("{} on device {}", info.member, info.device);
+    let problem = format!(
+        "the communicator is {} according to NCCL, and {} according to the caller",
+        text(found),
+        text(said)
+    );
+    Err(Error::Usage { op: "Communicator::from_raw", problem })
+}
+
 /// Waits for the work, and takes the handle.
-fn finalize(shared: &Shared, deadline: &Deadline) -> Result<Raw> {
-    let entered = shared.enter()?;
+fn finalize(shared: &Shared, timeout: Duration) -> Result<Raw> {
+    const CALL: &str = "ncclCommFinalize";
+    let deadline = LazyDeadline::after(timeout);
+    let entered = shared.enter_by(CALL, &deadline)?;
     let _current = shared.device().make_current()?;
-    let finalize = shared.nccl().library().ncclCommFinalize().map_err(Error::Unsupported)?;
-    // SAFETY: the handle is live and this thread's for now.
-    let result = entered.call(|comm| unsafe { finalize(comm) });
-    entered.finish("ncclCommFinalize", result, deadline)?;
+    shared.held().release_all(&entered, &deadline);
+    if shared.phase() == Phase::Suspended {
+        let resume = shared.nccl().library().ncclCommResume().map_err(Error::Unsupported)?;
+        // SAFETY: the handle is live and this thread's for now.
+        let result = entered.call(|comm| unsafe { resume(comm) });
+        entered.finish("ncclCommResume", result, &deadline)?;
+    }
+    // A revoked one has nothing to finish, and NCCL refuses it.
+    if shared.phase() != Phase::Revoked {
+        let finalize = shared.nccl().library().ncclCommFinalize().map_err(Error::Unsupported)?;
+        // SAFETY: the handle is live and this thread's for now.
+        let result = entered.call(|comm| unsafe { finalize(comm) });
+        entered.finish(CALL, result, &deadline)?;
+    }
     Ok(Raw(entered.give_up(Error::CommEnded { why: "it was finalized".to_owned() })))
 }
 
@@ -294,15 +403,8 @@ impl DeviceBackend for Communicator {
         stream: StreamRef<'_>,
         timeout: Duration,
     ) -> Result<()> {
-        let deadline = LazyDeadline::after(timeout);
-        // SAFETY: passed on from the caller, who has compared the devices.
-        let outcome = unsafe { self.shared.issue(calls, stream.as_raw(), &deadline) };
-        if let Err(error) = &outcome
-            && is_fatal(error)
-        {
-            self.shared.abort(error.clone());
-        }
-        outcome
+        // SAFETY: passed on from the caller.
+        unsafe { self.enqueue_as(calls, stream, timeout, None) }
     }
 }
 

@@ -26,6 +26,17 @@ pub enum CtaPolicy {
     Zero,
 }
 
+impl CtaPolicy {
+    /// NCCL's number.
+    pub(super) fn code(self) -> c_int {
+        match self {
+            Self::Default => nccl_sys::NCCL_CTA_POLICY_DEFAULT,
+            Self::Efficiency => nccl_sys::NCCL_CTA_POLICY_EFFICIENCY,
+            Self::Zero => nccl_sys::NCCL_CTA_POLICY_ZERO,
+        }
+    }
+}
+
 /// The options of a new communicator. What is not set is NCCL's default, or what its variables say,
 /// which win over these options.
 ///
@@ -144,12 +155,7 @@ impl CommConfig {
     /// Says what thread blocks are for (`CTAPolicy`, 2.27).
     #[must_use]
     pub fn cta_policy(self, policy: CtaPolicy) -> Self {
-        let number = match policy {
-            CtaPolicy::Default => nccl_sys::NCCL_CTA_POLICY_DEFAULT,
-            CtaPolicy::Efficiency => nccl_sys::NCCL_CTA_POLICY_EFFICIENCY,
-            CtaPolicy::Zero => nccl_sys::NCCL_CTA_POLICY_ZERO,
-        };
-        self.set(Field::CtaPolicy, number)
+        self.set(Field::CtaPolicy, policy.code())
     }
 
     numbers! {
@@ -214,11 +220,6 @@ impl CommConfig {
         self.numbers.retain(|(other, _)| *other != field);
         self.numbers.push((field, value));
         self
-    }
-
-    /// Whether calls may wait inside NCCL.
-    pub(super) fn is_blocking(&self) -> bool {
-        self.blocking
     }
 
     /// The struct for a library of this version, with the texts that it points to.

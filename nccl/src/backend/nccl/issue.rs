@@ -3,6 +3,7 @@
 
 use core::ffi::c_int;
 use core::ffi::c_void;
+use std::sync::Arc;
 
 use nccl_sys::Library;
 use nccl_sys::NcclResult;
@@ -11,9 +12,11 @@ use nccl_sys::ncclComm_t;
 use nccl_sys::ncclDataType_t;
 use nccl_sys::ncclRedOp_t;
 
+use crate::backend::nccl::call_config::RawCallConfig;
 use crate::backend::nccl::config::FP8;
 use crate::backend::nccl::config::missing;
 use crate::backend::nccl::premul::Factors;
+use crate::backend::nccl::shared::Entered;
 use crate::backend::nccl::shared::Shared;
 use crate::clock::LazyDeadline;
 use crate::desc::Kind;
@@ -29,6 +32,35 @@ pub(super) type Outcome = (&'static str, NcclResult);
 
 const DONE: Outcome = ("", NcclResult::SUCCESS);
 
+/// What became of a group: the first call that failed, and the end of the group.
+#[derive(Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) first: Option<Outcome>,
+    pub(super) end: Outcome,
+}
+
+impl Ended {
+    /// What a call alone returned.
+    fn alone(outcome: Outcome) -> Self {
+        Self { first: None, end: outcome }
+    }
+
+    /// Whether a call failed, and NCCL began the others nevertheless.
+    pub(super) fn is_torn(&self) -> bool {
+        self.first.is_some() && is_fine(self.end.1)
+    }
+
+    /// Waits for what was begun; the error is that of the first call that failed, which says more
+    /// than the group's.
+    pub(super) fn finish(&self, entered: &Entered<'_>, deadline: &LazyDeadline) -> Result<()> {
+        let finished = entered.finish(self.end.0, self.end.1, deadline);
+        match self.first {
+            None => finished,
+            Some((call, result)) => Err(entered.nccl().failed(call, result)),
+        }
+    }
+}
+
 impl Shared {
     /// Enqueues operations on a stream: one by itself, several, or one that needs several calls,
     /// as one group.
@@ -41,52 +73,58 @@ impl Shared {
     /// Nothing was enqueued if the error is of misuse or [`Error::Unsupported`]. With any other
     /// one the communicator is of no use any more, unless `NcclError::is_of_the_call_only`.
     pub(super) unsafe fn issue(
-        &self,
+        self: &Arc<Self>,
         calls: &[DeviceCall<'_>],
         stream: *mut c_void,
         deadline: &LazyDeadline,
+        config: Option<&RawCallConfig>,
     ) -> Result<()> {
         let library = self.nccl().library();
         let mut grouped = calls.len() > 1;
+        self.check_usable(calls.first().map_or("enqueue", |call| call.kind.name()))?;
         for call in calls {
             check(call, library)?;
             grouped |= is_several(call, library);
         }
-        let entered = self.enter()?;
         // NCCL works on whatever device is current where it looks before it sets its own: on a
-        // thread that has none it would make a context on device 0.
+        // thread that has none it would make a context on device 0. And the handles of default
+        // streams mean those of the current device.
         let _current = self.device().make_current()?;
+        let entered = self.enter_by("ncclGroupStart", deadline)?;
         let factors = Factors::make(self.nccl(), &entered, calls)?;
-        let issue = Issue { library, member: self.member(), stream: stream.cast() };
-        let outcome = entered.call(|comm| {
+        let issue = Issue { library, member: self.member(), stream: stream.cast(), config };
+        let ended = entered.call(|comm| {
             if let [call] = calls
                 && !grouped
             {
                 // SAFETY: the caller vouches for buffers and stream; `entered` for the handle.
-                return unsafe { issue.one(comm, call, factors.op(0)) };
+                return Ended::alone(unsafe { issue.one(comm, call, factors.op(0)) });
             }
             // SAFETY: as above.
             unsafe { issue.all(comm, calls, &factors) }
         });
-        let finished = entered.finish(outcome.0, outcome.1, deadline);
+        let finished = ended.finish(&entered, deadline);
         factors.free(self.nccl(), &entered);
+        if let Err(error) = &finished
+            && ended.is_torn()
+        {
+            // Whatever the error: the other ranks wait for the part that was not begun.
+            self.abort(error.clone());
+        }
         finished
     }
 }
 
 /// What NCCL has not, or not in this version.
-fn check(call: &DeviceCall<'_>, library: &Library) -> Result<()> {
+pub(super) fn check(call: &DeviceCall<'_>, library: &Library) -> Result<()> {
     if matches!(call.dtype, DataType::F8E4M3 | DataType::F8E5M2) {
         missing(FP8, library.version())?;
     }
     let op = call.kind.name();
-    match call.op {
-        Some(reduce @ (ReduceOp::BitAnd | ReduceOp::BitOr | ReduceOp::BitXor)) => {
-            let why = "NCCL has no bitwise reductions; gather and reduce in a kernel of yours, or \
+    if let Some(reduce @ (ReduceOp::BitAnd | ReduceOp::BitOr | ReduceOp::BitXor)) = call.op {
+        let why = "NCCL has no bitwise reductions; gather and reduce in a kernel of yours, or \
                        use the group's methods for host memory";
-            return Err(Error::Op { op, reduce, dtype: call.dtype, why });
-        }
-        Some(_) | None => {}
+        return Err(Error::Op { op, reduce, dtype: call.dtype, why });
     }
     if call.kind == Kind::AllToAll && call.in_place && call.count > 0 {
         let problem = "NCCL has no all_to_all in place; pass two buffers".to_owned();
@@ -96,7 +134,7 @@ fn check(call: &DeviceCall<'_>, library: &Library) -> Result<()> {
 }
 
 /// Whether an operation needs several calls of this library.
-fn is_several(call: &DeviceCall<'_>, library: &Library) -> bool {
+pub(super) fn is_several(call: &DeviceCall<'_>, library: &Library) -> bool {
     let functions = library.functions();
     match call.kind {
         Kind::AllGatherV | Kind::ReduceScatterV | Kind::AllToAllV => true,
@@ -132,20 +170,21 @@ fn at(base: u64, elements: usize, dtype: DataType) -> *mut c_void {
 }
 
 /// A rank as NCCL takes it; ranks of a group are far below the limit.
-fn rank_code(rank: usize) -> c_int {
+pub(super) fn rank_code(rank: usize) -> c_int {
     c_int::try_from(rank).unwrap_or(c_int::MAX)
 }
 
 /// Whether a call of a group is on its way.
-fn is_fine(result: NcclResult) -> bool {
+pub(super) fn is_fine(result: NcclResult) -> bool {
     result.is_success() || result == NcclResult::IN_PROGRESS
 }
 
 /// What all calls of one enqueueing have in common.
-struct Issue<'a> {
-    library: &'a Library,
-    member: Member,
-    stream: cudaStream_t,
+pub(super) struct Issue<'a> {
+    pub(super) library: &'a Library,
+    pub(super) member: Member,
+    pub(super) stream: cudaStream_t,
+    pub(super) config: Option<&'a RawCallConfig>,
 }
 
 /// The function if the library has it, else the outcome of a call that cannot be made. All that
@@ -162,39 +201,66 @@ macro_rules! function {
 impl Issue<'_> {
     /// # Safety
     /// As [`Shared::issue`]; `comm` may be used by this thread now.
-    unsafe fn all(&self, comm: ncclComm_t, calls: &[DeviceCall<'_>], factors: &Factors) -> Outcome {
-        let (start, end) = (function!(self.ncclGroupStart), function!(self.ncclGroupEnd));
+    unsafe fn all(&self, comm: ncclComm_t, calls: &[DeviceCall<'_>], factors: &Factors) -> Ended {
+        let functions = self.library.functions();
+        let (Some(start), Some(end)) = (functions.ncclGroupStart, functions.ncclGroupEnd) else {
+            return Ended::alone(("ncclGroupStart", NcclResult::INVALID_USAGE));
+        };
         // SAFETY: no arguments. The group is ended below, on this thread, on every way: nothing
         // between can return or unwind.
         let begun = unsafe { start() };
         if !begun.is_success() {
-            return ("ncclGroupStart", begun);
+            return Ended::alone(("ncclGroupStart", begun));
         }
-        let mut first = DONE;
+        let mut first = None;
         for (index, call) in calls.iter().enumerate() {
             // SAFETY: passed on from the caller.
             let outcome = unsafe { self.one(comm, call, factors.op(index)) };
             if !is_fine(outcome.1) {
-                first = outcome;
+                first = Some(outcome);
                 break;
             }
         }
-        // SAFETY: ends what was begun above.
-        let ended = unsafe { end() };
-        // An error of a call comes again from the end; that of the call says more.
-        if first.1.is_success() { ("ncclGroupEnd", ended) } else { first }
+        // SAFETY: ends what was begun above. An error of a call comes again from here.
+        Ended { first, end: ("ncclGroupEnd", unsafe { end() }) }
+    }
+
+    /// Where NCCL is to read and to write, for operations of one call.
+    pub(super) fn places(&self, call: &DeviceCall<'_>) -> (*mut c_void, *mut c_void) {
+        let DeviceCall { count, dtype, in_place, .. } = *call;
+        let (rank, recv) = (self.member.rank, at(call.recv, 0, dtype));
+        let block = at(call.recv, rank * count, dtype);
+        let send = if in_place { recv } else { at(call.send, 0, dtype) };
+        match call.kind {
+            Kind::AllGather if in_place => (block, recv),
+            Kind::ReduceScatter if in_place => (send, block),
+            Kind::Gather if in_place && rank == call.root => (block, recv),
+            Kind::Scatter if in_place && rank == call.root => (send, block),
+            // Ranks that only receive have no input; the address is not used there.
+            Kind::Broadcast if call.send == 0 => (recv, recv),
+            // Ranks that only send have no output; the address is not used there.
+            Kind::Reduce if call.recv == 0 => (send, send),
+            _ => (send, recv),
+        }
     }
 
     /// One operation; inside of a group if it needs several calls.
     ///
     /// # Safety
     /// As [`Issue::all`].
-    unsafe fn one(&self, comm: ncclComm_t, call: &DeviceCall<'_>, op: ncclRedOp_t) -> Outcome {
+    pub(super) unsafe fn one(
+        &self,
+        comm: ncclComm_t,
+        call: &DeviceCall<'_>,
+        op: ncclRedOp_t,
+    ) -> Outcome {
+        if let Some(config) = self.config {
+            // SAFETY: passed on from the caller; the communicator keeps its configurations.
+            return unsafe { self.one_configured(comm, call, op, config) };
+        }
         let (count, dtype, stream) = (call.count, dtype_code(call.dtype), self.stream);
-        let (rank, root) = (self.member.rank, rank_code(call.root));
-        let recv = at(call.recv, 0, call.dtype);
-        let block = at(call.recv, rank * count, call.dtype);
-        let send = if call.in_place { recv } else { at(call.send, 0, call.dtype) };
+        let root = rank_code(call.root);
+        let (send, recv) = self.places(call);
         // SAFETY: of every call below: the caller vouches for the buffers of the lengths that kind
         // and counts imply, and for the stream; the handle is live and this thread's for now; the
         // types and numbers are those of nccl.h.
@@ -206,24 +272,18 @@ impl Issue<'_> {
                 }
                 Kind::Broadcast => {
                     let f = function!(self.ncclBroadcast);
-                    // Ranks that only receive have no input; the address is not used there.
-                    let send = if call.send == 0 { recv } else { send };
                     ("ncclBroadcast", f(send, recv, count, dtype, root, comm, stream))
                 }
                 Kind::Reduce => {
                     let f = function!(self.ncclReduce);
-                    // Ranks that only send have no output; the address is not used there.
-                    let recv = if call.recv == 0 { send } else { recv };
                     ("ncclReduce", f(send, recv, count, dtype, op, root, comm, stream))
                 }
                 Kind::AllGather => {
                     let f = function!(self.ncclAllGather);
-                    let send = if call.in_place { block } else { send };
                     ("ncclAllGather", f(send, recv, count, dtype, comm, stream))
                 }
                 Kind::ReduceScatter => {
                     let f = function!(self.ncclReduceScatter);
-                    let recv = if call.in_place { block } else { recv };
                     ("ncclReduceScatter", f(send, recv, count, dtype, op, comm, stream))
                 }
                 Kind::AllToAll => match self.library.functions().ncclAlltoAll {

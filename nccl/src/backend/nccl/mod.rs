@@ -1,18 +1,32 @@
 //! Collectives by NCCL.
 
 mod bounded;
+mod bridge;
+mod call_config;
+mod children;
 mod communicator;
 mod config;
 mod facts;
 mod flight;
 mod guarded;
+mod held;
 mod init;
 mod issue;
 mod library;
+mod memory;
+mod params;
 mod premul;
+mod process;
+mod query;
+mod recorded;
+mod registered;
 mod shared;
 mod unique_id;
+mod window;
+mod within;
 
+pub use call_config::CallConfig;
+pub use call_config::Configured;
 pub use communicator::AbortHandle;
 pub use communicator::Communicator;
 pub use config::CommConfig;
@@ -20,5 +34,14 @@ pub use config::CtaPolicy;
 pub(crate) use facts::Facts;
 pub(crate) use guarded::GuardedBackend;
 pub use library::Nccl;
+pub use params::Param;
+pub use query::HostInfo;
+pub use query::MemoryStats;
+pub use query::Properties;
+pub use recorded::Group;
+pub use registered::Registered;
 pub use unique_id::NotAnId;
 pub use unique_id::UniqueId;
+pub use window::Signal;
+pub use window::Window;
+pub use window::WindowFlags;

@@ -3,6 +3,7 @@
 
 use core::fmt;
 use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,9 +18,13 @@ use nccl_sys::NcclResult;
 use nccl_sys::ncclComm_t;
 
 use crate::backend::nccl::bounded;
+use crate::backend::nccl::bridge::Bridge;
+use crate::backend::nccl::call_config::CallConfigs;
 use crate::backend::nccl::config::RawConfig;
+use crate::backend::nccl::held::Held;
 use crate::backend::nccl::library::Nccl;
 use crate::clock::Deadline;
+use crate::clock::LazyDeadline;
 use crate::cuda::Device;
 use crate::error::Error;
 use crate::error::Result;
@@ -49,8 +54,25 @@ pub(super) struct Shared {
     why: OnceLock<Error>,
     /// Whether dropping it aborts it; not if it is somebody else's.
     owned: bool,
-    /// Texts that some versions keep the address of.
-    _config: Option<Arc<RawConfig>>,
+    /// A [`Phase`].
+    phase: AtomicU8,
+    /// How it was made; with texts that some versions keep the address of.
+    config: Option<Arc<RawConfig>>,
+    /// What NCCL holds with it until it is released.
+    held: Held,
+    bridge: Bridge,
+    call_configs: CallConfigs,
+}
+
+/// What a communicator is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Everything.
+    Usable,
+    /// To be ended, and to be the parent of others.
+    Revoked,
+    /// To be resumed.
+    Suspended,
 }
 
 /// The handle; null once it was taken.
@@ -98,7 +120,11 @@ impl Shared {
             ending: AtomicBool::new(false),
             why: OnceLock::new(),
             owned,
-            _config: config,
+            phase: AtomicU8::new(Phase::Usable as u8),
+            config,
+            held: Held::default(),
+            bridge: Bridge::default(),
+            call_configs: CallConfigs::default(),
         }
     }
 
@@ -124,6 +150,90 @@ impl Shared {
             return Err(self.reason());
         }
         Ok(Entered { shared: self, comm })
+    }
+
+    /// As [`Shared::enter`], at most until the deadline.
+    ///
+    /// # Errors
+    /// As of [`Shared::enter`]; [`Error::NcclStuck`] if another thread has been in a call of NCCL
+    /// for so long.
+    pub(super) fn enter_by(
+        &self,
+        call: &'static str,
+        deadline: &LazyDeadline,
+    ) -> Result<Entered<'_>> {
+        let mut pause = Duration::from_micros(2);
+        let comm = loop {
+            match self.comm.try_lock() {
+                Ok(comm) => break comm,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if self.has_ended() => return Err(self.reason()),
+                Err(TryLockError::WouldBlock) if deadline.passed() => {
+                    let (device, waited) = (self.device.ordinal(), deadline.waited());
+                    return Err(Error::NcclStuck { call, device, waited });
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(pause),
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        if comm.0.is_null() || self.has_ended() {
+            return Err(self.reason());
+        }
+        Ok(Entered { shared: self, comm })
+    }
+
+    /// How it was made, if it was made here.
+    pub(super) fn config(&self) -> Option<&Arc<RawConfig>> {
+        self.config.as_ref()
+    }
+
+    /// What NCCL holds with it.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    pub(super) fn call_configs(&self) -> &CallConfigs {
+        &self.call_configs
+    }
+
+    pub(super) fn bridge(&self) -> &Bridge {
+        &self.bridge
+    }
+
+    /// What it is good for now.
+    pub(super) fn phase(&self) -> Phase {
+        [Phase::Usable, Phase::Revoked, Phase::Suspended]
+            .into_iter()
+            .find(|phase| *phase as u8 == self.phase.load(Ordering::Relaxed))
+            .unwrap_or(Phase::Usable)
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Fails while it is suspended.
+    pub(super) fn check_awake(&self, op: &'static str) -> Result<()> {
+        if self.phase() != Phase::Suspended {
+            return Ok(());
+        }
+        let problem = "the communicator is suspended; resume it first".to_owned();
+        Err(Error::Usage { op, problem })
+    }
+
+    /// Fails if nothing may be enqueued.
+    pub(super) fn check_usable(&self, op: &'static str) -> Result<()> {
+        match self.phase() {
+            Phase::Usable => Ok(()),
+            Phase::Revoked => Err(Error::CommEnded { why: "it was revoked".to_owned() }),
+            Phase::Suspended => self.check_awake(op),
+        }
+    }
+
+    /// The lock around calls of NCCL for the device, with the device's number: several are locked
+    /// in the order of the numbers.
+    pub(super) fn gate(&self) -> (usize, &'static Mutex<()>) {
+        (self.device.ordinal(), self.gate)
     }
 
     /// Why it is of no use any more.
@@ -213,6 +323,16 @@ impl Shared {
 }
 
 impl Entered<'_> {
+    /// The device.
+    pub(super) fn device(&self) -> &Device {
+        &self.shared.device
+    }
+
+    /// The library.
+    pub(super) fn nccl(&self) -> &'static Nccl {
+        self.shared.nccl
+    }
+
     /// The handle. It may be given to NCCL until `self` is dropped.
     pub(super) fn raw(&self) -> ncclComm_t {
         self.comm.0
@@ -251,7 +371,7 @@ impl Entered<'_> {
         &self,
         call: &'static str,
         result: NcclResult,
-        deadline: &Deadline,
+        deadline: &LazyDeadline,
     ) -> Result<()> {
         match result {
             NcclResult::SUCCESS => Ok(()),
@@ -260,7 +380,7 @@ impl Entered<'_> {
         }
     }
 
-    fn wait(&self, call: &'static str, deadline: &Deadline) -> Result<()> {
+    fn wait(&self, call: &'static str, deadline: &LazyDeadline) -> Result<()> {
         let mut pause = Duration::from_micros(2);
         loop {
             let state = self.state()?;
