@@ -93,6 +93,27 @@ pub fn matrix(world_size: usize) -> Vec<Case> {
     cases
 }
 
+/// What takes turns in [`matrix`], crossed: collective x type x operation with count 65537, in both
+/// places; the root takes turns. Minutes, so it is a test by itself.
+#[must_use]
+pub fn large(world_size: usize) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (k, kind) in KINDS.into_iter().enumerate().filter(|(_, kind)| *kind != Kind::Barrier) {
+        for (d, dtype) in DataType::ALL.into_iter().enumerate() {
+            let reductions = if matrix::reduces(kind) { ops(dtype) } else { &[ReduceOp::Sum] };
+            for (o, op) in reductions.iter().enumerate() {
+                let variants = variants(case(kind, dtype, *op, LARGE_COUNT), world_size);
+                let root = variants[(k + d + o) % variants.len()].root;
+                cases.extend(variants.into_iter().filter(|case| case.root == root));
+            }
+        }
+    }
+    for (seed, case) in (0..).zip(&mut cases) {
+        case.seed = seed;
+    }
+    cases
+}
+
 /// Makes the calls, and compares all that this rank gets; gives the number of cases.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ const CASES: usize = 33_763;
 
 #[test]
 fn a_rank_of_a_world_of_processes() {
-    processes::serve(&[("matrix", every_case)]);
+    processes::serve(&[("matrix", every_case), ("large", every_large_case)]);
 }
 
 /// All cases, after which the first other rank must be reached as the test says.
@@ -31,6 +31,13 @@ fn every_case(group: ProcessGroup) -> Result<String> {
     let transport = group.transport_to((group.rank() + 1) % group.world_size());
     group.finalize()?;
     Ok(format!("{checked} over {}", transport.unwrap_or("nothing")))
+}
+
+/// All cases of the large count.
+fn every_large_case(group: ProcessGroup) -> Result<String> {
+    let checked = cases::check_all(&group, &cases::large(group.world_size()))?;
+    group.finalize()?;
+    Ok(checked.to_string())
 }
 
 /// Runs all world sizes and compares what the ranks say.
@@ -99,6 +106,38 @@ fn processes_over_tcp() {
     every_world("processes, TCP", "NET/Socket/0", |n| {
         of_processes(Processes::new(n).tcp_store().with("NCCL_SHM_DISABLE", "1"))
     });
+}
+
+#[test]
+#[ignore = "minutes; what takes turns in the others, crossed"]
+fn large_counts_crossed_with_every_type_operation_and_transport() {
+    let threads: [(&str, fn(Threads) -> Threads); 4] = [
+        ("threads, memory", |world| world),
+        ("threads, slots", |world| world.with("NCCL_P2P_DISABLE", "1")),
+        ("threads, TCP", Threads::tcp),
+        ("threads, 4 sockets", |world| {
+            world.tcp().with("NCCL_SOCKET_NTHREADS", "2").with("NCCL_NSOCKS_PERTHREAD", "2")
+        }),
+    ];
+    let processes: [(&str, fn(Processes) -> Processes); 3] = [
+        ("processes, CMA", |world| world),
+        ("processes, slots", |world| world.with("NCCL_P2P_DISABLE", "1")),
+        ("processes, TCP", |world| world.tcp_store().with("NCCL_SHM_DISABLE", "1")),
+    ];
+    let mut checked = 0;
+    for world_size in WORLD_SIZES {
+        let expected = vec![cases::large(world_size).len().to_string(); world_size];
+        for (name, way) in threads {
+            let found = way(Threads::new(world_size)).run(every_large_case).unwrap();
+            assert_eq!(found, expected, "{name}, {world_size} ranks");
+        }
+        for (name, way) in processes {
+            let world = way(Processes::new(world_size)).limit(Duration::from_secs(600));
+            assert_eq!(world.run("large"), expected, "{name}, {world_size} ranks");
+        }
+        checked += expected[0].parse::<usize>().unwrap() * (threads.len() + processes.len());
+        println!("large counts: {world_size} ranks, {checked} cases so far");
+    }
 }
 
 #[test]
