@@ -192,6 +192,11 @@ impl Shared {
         &self.held
     }
 
+    /// Whether it ends with its last handle.
+    pub(super) fn is_owned(&self) -> bool {
+        self.owned
+    }
+
     pub(super) fn call_configs(&self) -> &CallConfigs {
         &self.call_configs
     }
