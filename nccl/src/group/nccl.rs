@@ -55,10 +55,7 @@ impl ProcessGroup {
     /// # Errors
     /// NCCL is asked for and cannot be, with ranks and reasons; or it could not be initialised.
     pub(super) fn choose_backend(&self, settings: &Settings, env: &Env, own: &str) -> Result<()> {
-        let required = match self.wished(settings, own)? {
-            None => return Ok(()),
-            Some(required) => required,
-        };
+        let Some(required) = self.wished(settings, own)? else { return Ok(()) };
         let timeout = settings.timeouts.init;
         let mine = Nccl::get().and_then(|nccl| {
             let device = cuda::choose(self.local_rank(), settings.device.as_ref(), env)?;

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod allocator;
 mod arguments;
 mod batches;
 mod faults;

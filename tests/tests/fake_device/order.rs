@@ -12,6 +12,7 @@ use nccl::cuda::StreamRef;
 use tests::processes::Rank;
 
 use crate::all_say;
+use crate::allocator;
 use crate::on_device;
 use crate::read;
 use crate::stream;
@@ -88,6 +89,11 @@ fn fake_operations_on_streams_come_behind_asynchronous_work() {
     all_say(&with_fake(3).run("asynchronous"), "right");
 }
 
+/// Bytes of a pinned buffer.
+fn stage_bytes() -> usize {
+    std::env::var("NCCL_BUFFSIZE").map_or(4 << 20, |text| text.parse().unwrap())
+}
+
 /// How often the fake driver was called for what must not happen in a call.
 fn made() -> Vec<u64> {
     let path = std::env::var("NCCL_RS_CUDA_LIB").unwrap();
@@ -133,6 +139,26 @@ fn allocations(group: ProcessGroup) -> Result<String> {
     // Two events for each slot and one mark; those of the tests' own copies.
     assert!((7..=20).contains(&before[2]) && before[3] == 2, "{before:?}");
     assert_eq!(before, after);
+    // Nor does it take more of the heap than the same call on host slices.
+    let (host, mut sum) = (vec![1.0_f32; count], vec![0.0_f32; count]);
+    let own = send.slice(..count)?;
+    let of = |call: &mut dyn FnMut() -> Result<()>| -> Result<u64> {
+        for _ in 0..9 {
+            call()?;
+        }
+        let before = allocator::count();
+        for _ in 0..20 {
+            call()?;
+        }
+        Ok(allocator::count() - before)
+    };
+    let on_host = of(&mut || group.all_reduce(&host, &mut sum, ReduceOp::Sum))?;
+    let mut result = recv.slice_mut(..count)?;
+    let on_device = of(&mut || on.all_reduce(&own, &mut result, ReduceOp::Sum))?;
+    // Lists that still grow now and then are not one in every call; several rounds of different
+    // counts are planned anew.
+    let is_single = 4 * count <= stage_bytes();
+    assert!(!is_single || on_device < on_host + 5, "{on_device}, {on_host} on the host");
     group.finalize()?;
     Ok("nothing".to_owned())
 }

@@ -26,6 +26,7 @@ fn a_rank_of_a_world_of_processes() {
     processes::serve(&[
         ("every_operation", works::every_operation),
         ("subgroups", works::subgroups),
+        ("matrix", works::matrix),
         ("backend", agreement::backend),
         ("late", failures::late),
         ("sums", failures::sums),

@@ -100,9 +100,8 @@ fn cover<'a>(pieces: impl Iterator<Item = &'a Piece>, base: u64, elements: usize
     for piece in pieces {
         let begin = usize::try_from(piece.device - base).unwrap();
         assert!(begin.is_multiple_of(4) && piece.bytes.is_multiple_of(4) && piece.bytes > 0);
-        for element in begin / 4..(begin + piece.bytes) / 4 {
-            seen[element] += 1;
-        }
+        let covered = &mut seen[begin / 4..(begin + piece.bytes) / 4];
+        covered.iter_mut().for_each(|count| *count += 1);
     }
     seen.iter().all(|count| *count == 1)
 }
