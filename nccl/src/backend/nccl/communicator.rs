@@ -232,6 +232,9 @@ impl Communicator {
         {
             self.shared.abort(error.clone());
         }
+        if outcome.is_err() {
+            self.shared.await_end();
+        }
         outcome
     }
 

@@ -160,6 +160,11 @@ impl<'a> Group<'a> {
         {
             self.abort(error);
         }
+        if outcome.is_err() {
+            for part in &self.parts {
+                part.shared.await_end();
+            }
+        }
         outcome
     }
 

@@ -8,6 +8,8 @@ use core::ptr::without_provenance_mut;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nccl_sys::NcclResult;
+
 use crate::backend::nccl::bounded;
 use crate::backend::nccl::communicator::Communicator;
 use crate::backend::nccl::held::Handle;
@@ -51,7 +53,8 @@ impl Communicator {
     /// ends. On one rank or on all, as one likes.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] before 2.19, [`Error::Usage`] for another device's buffer,
+    /// [`Error::Unsupported`] before 2.19, [`Error::Usage`] for another device's buffer, or a
+    /// communicator that is not owned ([`Communicator::from_raw`]),
     /// [`Error::NcclStuck`], [`Error::Nccl`]. The buffer is freed then.
     ///
     /// # Source
@@ -70,12 +73,19 @@ impl Communicator {
             if bytes == 0 {
                 return Ok(memory);
             }
-            let mut handle: *mut c_void = null_mut();
+            let place = Box::into_raw(Box::new(null_mut()));
             // SAFETY: the handle is live and this thread's for now; so many bytes of the device are
-            // at the address, and stay until they are unregistered; one handle is written, before
-            // the function returns.
-            let result = entered.call(|comm| unsafe { register(comm, at, bytes, &raw mut handle) });
-            entered.finish(CALL, result, deadline)?;
+            // at the address and stay until they are unregistered, as does the place for one handle
+            // until the call is over.
+            let result = entered.call(|comm| unsafe { register(comm, at, bytes, place) });
+            if let Err(error) = entered.finish(CALL, result, deadline) {
+                if result == NcclResult::IN_PROGRESS {
+                    memory.leak();
+                }
+                return Err(error);
+            }
+            // SAFETY: made above, freed once; NCCL is done with it.
+            let handle: *mut c_void = *unsafe { Box::from_raw(place) };
             if !handle.is_null() {
                 memory.set(Handle::Registration(handle));
             }
@@ -91,6 +101,11 @@ impl Communicator {
         buffer: &DeviceVec<T>,
     ) -> Result<()> {
         self.shared().check_usable(op)?;
+        if !self.shared().is_owned() {
+            // Its end would not be seen here, and so neither that of the registration.
+            let problem = "the communicator is another owner's, who registers by its own means";
+            return Err(Error::Usage { op, problem: problem.to_owned() });
+        }
         if buffer.device().is_same(self.device()) {
             return Ok(());
         }

@@ -33,6 +33,8 @@ use crate::trace::lock;
 
 /// How long a thread that aborts waits for another one to come out of NCCL.
 const COME_OUT: Duration = Duration::from_secs(5);
+/// How long a thread whose call failed waits for the end of the communicator.
+const GIVEN_UP: Duration = Duration::from_secs(1);
 /// The longest pause between two looks at a call that is in progress.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
@@ -54,6 +56,8 @@ pub(super) struct Shared {
     why: OnceLock<Error>,
     /// Whether dropping it aborts it; not if it is somebody else's.
     owned: bool,
+    /// The abort is over.
+    gone: AtomicBool,
     /// A [`Phase`].
     phase: AtomicU8,
     /// How it was made; with texts that some versions keep the address of.
@@ -120,6 +124,7 @@ impl Shared {
             ending: AtomicBool::new(false),
             why: OnceLock::new(),
             owned,
+            gone: AtomicBool::new(false),
             phase: AtomicU8::new(Phase::Usable as u8),
             config,
             held: Held::default(),
@@ -192,6 +197,11 @@ impl Shared {
         &self.held
     }
 
+    /// Whether it ends with its last handle.
+    pub(super) fn is_owned(&self) -> bool {
+        self.owned
+    }
+
     pub(super) fn call_configs(&self) -> &CallConfigs {
         &self.call_configs
     }
@@ -256,10 +266,23 @@ impl Shared {
         }
         let shared = self.clone();
         // Without a thread it is left as it is: nobody uses it any more, and nothing waits.
-        if let Err(error) = bounded::start("nccl-abort", move || shared.abort_here()) {
+        if let Err(error) = bounded::start("nccl-abort", move || {
+            shared.abort_here();
+            shared.gone.store(true, Ordering::Release);
+        }) {
             log::warn!(target: "nccl::comm", "a communicator could not be aborted: {error}");
         }
         true
+    }
+
+    /// Waits until an abort is over, for a second at most. A call that is given up while it is in
+    /// progress may still be enqueued by a thread of NCCL's; after the abort it is not, and only
+    /// then its buffers may be freed.
+    pub(super) fn await_end(&self) {
+        let deadline = Deadline::after(GIVEN_UP);
+        while self.has_ended() && !self.gone.load(Ordering::Acquire) && !deadline.passed() {
+            thread::sleep(LONGEST_PAUSE);
+        }
     }
 
     /// Takes the handle once no thread is inside NCCL with it, and aborts.

@@ -242,6 +242,9 @@ impl Communicator {
         {
             shared.abort(error.clone());
         }
+        if outcome.is_err() {
+            shared.await_end();
+        }
         outcome
     }
 

@@ -182,6 +182,8 @@ pub(crate) fn from_raw() {
         // SAFETY: a live communicator, that is not used in any other way until this is dropped.
         let lent = unsafe { Communicator::from_raw(nccl(), device, member, raw, false) }.unwrap();
         sum_with(&lent, &rank.stream).unwrap();
+        let error = lent.register(rank.filled(0.0, 4), LONG).unwrap_err();
+        assert!(error.to_string().contains("another owner's"), "{error}");
         drop(lent);
         rank.sum();
         Some(rank.comm)
