@@ -38,7 +38,7 @@ use crate::trace::lock;
 /// How long a timeout asks the others what they are doing.
 const ASK_TIME: Duration = Duration::from_millis(700);
 /// How long an error of NCCL's waits for the control plane to say what is behind it.
-const VERDICT_TIME: Duration = Duration::from_millis(400);
+const VERDICT_TIME: Duration = Duration::from_secs(1);
 /// Between two looks of the watchdog.
 const PERIOD: Duration = Duration::from_millis(50);
 
