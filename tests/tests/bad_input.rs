@@ -336,7 +336,9 @@ fn too_few_descriptors_are_an_error_that_says_so() {
         }
         let text = first.text.clone();
         // Its own words, or those of a peer that it shut out.
-        let says = text.contains("Too many open files") || text.contains(": rank 1 (host ");
+        let says = text.contains("Too many open files")
+            || text.contains(": rank 1 (host ")
+            || text.contains(" closed the connection while");
         assert!(says, "{limit}: {text}");
         for rank in [0, 2] {
             let said = world.first_of(rank, &["error ", "refused "], PATIENCE);

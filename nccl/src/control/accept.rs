@@ -36,6 +36,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// ranks may have connected, and none have got to its first word.
 const STRANGERS: usize = 64;
 
+/// `EMFILE`
+const NO_DESCRIPTOR: i32 = rustix::io::Errno::MFILE.raw_os_error();
+
 /// Who may come in, and where to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Door<'a> {
@@ -82,6 +85,8 @@ enum Step {
     Wait,
     Hello(MeshHello),
     Close(String),
+    /// The system gave no number to a descriptor that came along.
+    Short(io::Error),
 }
 
 /// The listeners of one rank.
@@ -214,6 +219,10 @@ impl Acceptor {
             Step::Close(why) => {
                 self.strays.note(PORT, stranger.addr, &why);
             }
+            Step::Short(error) => {
+                self.strays.note(PORT, stranger.addr, &ended(&error));
+                door.inbox.note_loss(error);
+            }
             Step::Hello(hello) => {
                 let Stranger { stream, addr, fds, .. } = stranger;
                 let taken = match door.problem(&hello) {
@@ -245,6 +254,9 @@ impl Stranger {
                 Ok(count) => self.have += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Step::Wait,
+                Err(error) if error.raw_os_error() == Some(NO_DESCRIPTOR) => {
+                    return Step::Short(error);
+                }
                 Err(error) => return Step::Close(ended(&error)),
             }
             let shown = self.hello.get(..self.have.min(MESH_MAGIC.len())).unwrap_or_default();

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 #[cfg(test)]
 use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::Instant;
 
 use super::port::Refusal;
 #[cfg(test)]
@@ -76,6 +77,8 @@ pub(super) struct Inbox {
     waiting: Mutex<HashMap<LinkKey, Accepted>>,
     came: Condvar,
     refusal: Mutex<Option<Refusal>>,
+    /// Why a connection that had come in was lost; it does not come again.
+    lost: Mutex<Option<Refusal>>,
 }
 
 impl Inbox {
@@ -122,9 +125,15 @@ impl Inbox {
         *lock(&self.refusal) = refusal;
     }
 
-    /// Why no connection comes in for `grace` already, if the system accepts none.
+    /// Notes that a connection was lost for want of descriptors.
+    pub(super) fn note_loss(&self, source: io::Error) {
+        let loss = Refusal { since: Instant::now(), source: Arc::new(source) };
+        lock(&self.lost).get_or_insert(loss);
+    }
+
+    /// Why no connection comes in for `grace` already, if the system accepts none, or one was lost.
     pub(super) fn refused_for(&self, grace: Duration) -> Option<Arc<io::Error>> {
-        let refusal = lock(&self.refusal).clone()?;
+        let refusal = lock(&self.refusal).clone().or_else(|| lock(&self.lost).clone())?;
         (refusal.since.elapsed() >= grace).then_some(refusal.source)
     }
 

@@ -98,7 +98,12 @@ pub(super) fn receive(
             fds.extend(passed);
         }
     }
-    if fds.len() > DESCRIPTORS || got.flags.contains(ReturnFlags::CTRUNC) {
+    let cut = got.flags.contains(ReturnFlags::CTRUNC);
+    if cut && fds.len() < DESCRIPTORS {
+        // The kernel drops what it cannot give a number here.
+        return Err(rustix::io::Errno::MFILE.into());
+    }
+    if cut || fds.len() > DESCRIPTORS {
         return Err(io::Error::other("more descriptors than two came with it"));
     }
     Ok(got.bytes)

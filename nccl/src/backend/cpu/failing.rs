@@ -19,7 +19,7 @@ use crate::trace::GroupState;
 use crate::transport::LinkError;
 
 /// How long a broken connection waits for the control plane to say that its rank is dead.
-const VERDICT_TIME: Duration = Duration::from_millis(400);
+const VERDICT_TIME: Duration = Duration::from_millis(800);
 /// How long a message of a rank that has left may be on its way.
 const LEAVING_TIME: Duration = Duration::from_millis(300);
 /// How long a timeout asks the others what they are doing.
