@@ -17,6 +17,7 @@ use programs::root;
 use programs::run;
 use programs::skip;
 use programs::stdout;
+use tests::fakes::Folder;
 
 /// One program of the catalogue.
 struct Example {
@@ -29,6 +30,11 @@ struct Example {
 impl Example {
     fn needs_torch(&self) -> bool {
         self.name == "meet_torch"
+    }
+
+    /// Whether it runs on GPUs; the catalogue shows what it prints without.
+    fn needs_gpu(&self) -> bool {
+        self.name.starts_with("device_")
     }
 
     /// Compares, after taking out what differs between machines.
@@ -80,6 +86,9 @@ fn all(how: &str, command: impl Fn(&str, &Path) -> Command) -> bool {
                 continue;
             };
             command.env("NCCL_RS_TORCH_PYTHON", python);
+        }
+        if example.needs_gpu() {
+            command.env("NCCL_RS_CUDA_LIB", "/nowhere/libcuda.so.1");
         }
         let Some(output) = run(&mut command) else { return false };
         example.check(&stdout(&output), how);
@@ -180,6 +189,33 @@ fn they_run_with_other_numbers_of_ranks() {
             assert!(!text.contains("false"), "{} with {ranks} ranks: {text}", example.name);
         }
     }
+}
+
+/// What the program prints on the fakes.
+fn on_fakes(program: &Path, ranks: usize, more: &[(&str, &str)]) -> String {
+    let folder = Folder::new();
+    let mut command = clean(built("nccl"));
+    command.args(["run", "--no-tag-output", "-n", &ranks.to_string()]).arg(program);
+    command.envs(folder.env()).env("FAKE_CUDA_STRICT", "1").env("FAKE_NCCL_STRICT", "1");
+    command.envs(more.iter().copied());
+    stdout(&run(&mut command).unwrap())
+}
+
+#[test]
+fn with_the_fake_driver_and_the_fake_nccl_the_sum_in_device_memory_is_right() {
+    let program = built("device_all_reduce");
+    for backend in ["nccl", "cpu"] {
+        let text = on_fakes(&program, 3, &[("NCCL_RS_BACKEND", backend)]);
+        let line = |rank: usize| {
+            format!(
+                "rank {rank}: {backend} on device {rank} (Fake H200), 1024 elements, \
+                 sum as expected: true\n"
+            )
+        };
+        assert_eq!(text, (0..3).map(line).collect::<String>());
+    }
+    let text = on_fakes(&program, 2, &[("NCCL_RS_DEVICE", "5"), ("NCCL_RS_BACKEND", "cpu")]);
+    assert!(text.contains("rank 1: cpu on device 5 "), "{text}");
 }
 
 #[test]
