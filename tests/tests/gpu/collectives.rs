@@ -16,6 +16,7 @@ use crate::PATIENCE;
 use crate::exact;
 use crate::exact::Exact;
 use crate::stream;
+use crate::together;
 use crate::world::How;
 use crate::world::World;
 
@@ -115,16 +116,17 @@ fn large(group: ProcessGroup) -> Result<String> {
     let stream = stream(&group)?;
     let mine: Vec<f32> = (0..COUNT).map(|at| ((group.rank() + at) % 7) as f32).collect();
     let mut buf = DeviceVec::from_slice(&stream, &mine, PATIENCE)?;
-    for _ in 0..3 {
-        group.on(&stream).all_reduce_in_place(&mut buf, ReduceOp::Sum)?;
-    }
-    group.synchronize(&stream)?;
+    together(&group, &stream, || {
+        (0..3).try_for_each(|_| group.on(&stream).all_reduce_in_place(&mut buf, ReduceOp::Sum))
+    })?;
     let n = group.world_size();
     let again = (n * n) as f32;
     let sum = |at: usize| (0..n).map(|rank| ((rank + at) % 7) as f32).sum::<f32>() * again;
     let got = buf.to_vec(&stream, PATIENCE)?;
     let wrong = got.iter().enumerate().find(|(at, got)| **got != sum(*at));
     assert!(wrong.is_none(), "{wrong:?}");
+    drop(buf);
+    group.barrier()?;
     group.finalize()?;
     Ok(format!("{} MiB", COUNT * 4 >> 20))
 }
@@ -163,6 +165,10 @@ impl<T: Exact> Check<'_, T> {
         self.up(count, |_| 12.0)
     }
 
+    fn call(&self, call: impl FnOnce() -> Result<()>) -> Result<()> {
+        together(self.group, self.stream, call)
+    }
+
     #[track_caller]
     fn same(&mut self, what: &str, got: &DeviceVec<T>, number: impl Fn(usize) -> f32) {
         self.calls += 1;
@@ -183,27 +189,27 @@ impl<T: Exact> Check<'_, T> {
         let name = |what: &str| format!("{what} {op}");
 
         let (send, mut recv) = (self.up(count, mine)?, self.junk(count)?);
-        on.all_reduce(&send, &mut recv, op)?;
+        self.call(|| on.all_reduce(&send, &mut recv, op))?;
         self.same(&name("all_reduce"), &recv, out);
         let mut buf = self.up(count, mine)?;
-        on.all_reduce_in_place(&mut buf, op)?;
+        self.call(|| on.all_reduce_in_place(&mut buf, op))?;
         self.same(&name("all_reduce_in_place"), &buf, out);
 
         for root in [0, n - 1] {
             let mut recv = self.junk(count)?;
             let is_root = rank == root;
-            on.reduce(&send, is_root.then_some(&mut recv), op, root)?;
+            self.call(|| on.reduce(&send, is_root.then_some(&mut recv), op, root))?;
             self.same(&name("reduce"), &recv, |at| if is_root { out(at) } else { 12.0 });
         }
 
         let wide = self.up(count * n, mine)?;
-        on.reduce_scatter(&wide, &mut recv, op)?;
+        self.call(|| on.reduce_scatter(&wide, &mut recv, op))?;
         self.same(&name("reduce_scatter"), &recv, |at| out(rank * count + at));
         let counts: Vec<usize> = (0..n).map(|rank| rank * count).collect();
         let begin: usize = counts[..rank].iter().sum();
         let uneven = self.up(counts.iter().sum(), mine)?;
         let mut recv = self.junk(counts[rank])?;
-        on.reduce_scatter_v(&uneven, &mut recv, &counts, op)?;
+        self.call(|| on.reduce_scatter_v(&uneven, &mut recv, &counts, op))?;
         self.same(&name("reduce_scatter_v"), &recv, |at| out(begin + at));
         Ok(())
     }
@@ -218,24 +224,24 @@ impl<T: Exact> Check<'_, T> {
 
         for root in [0, n - 1] {
             let mut buf = self.up(count, |at| number(rank, at))?;
-            on.broadcast(&mut buf, root)?;
+            self.call(|| on.broadcast(&mut buf, root))?;
             self.same("broadcast", &buf, |at| number(root, at));
             let is_root = rank == root;
             let mut gathered = self.junk(count * n)?;
-            on.gather(&send, is_root.then_some(&mut gathered), root)?;
+            self.call(|| on.gather(&send, is_root.then_some(&mut gathered), root))?;
             let of = |at: usize| if is_root { number(at / count, at % count) } else { 12.0 };
             self.same("gather", &gathered, of);
-            on.scatter(is_root.then_some(&wide), &mut recv, root)?;
+            self.call(|| on.scatter(is_root.then_some(&wide), &mut recv, root))?;
             self.same("scatter", &recv, |at| number(root, rank * count + at));
         }
 
-        on.all_gather(&send, &mut all)?;
+        self.call(|| on.all_gather(&send, &mut all))?;
         self.same("all_gather", &all, |at| number(at / count, at % count));
-        on.all_to_all(&wide, &mut all)?;
+        self.call(|| on.all_to_all(&wide, &mut all))?;
         self.same("all_to_all", &all, |at| number(at / count, rank * count + at % count));
 
         let (right, left) = ((rank + 1) % n, (rank + n - 1) % n);
-        on.batch().send(&send, right)?.recv(&mut recv, left)?.run()?;
+        self.call(|| on.batch().send(&send, right)?.recv(&mut recv, left)?.run())?;
         self.same("a ring", &recv, |at| number(left, at));
         self.uneven(number)
     }
@@ -247,7 +253,7 @@ impl<T: Exact> Check<'_, T> {
         let total: usize = counts.iter().sum();
         let part = self.up(counts[rank], |at| number(rank, at))?;
         let mut all = self.junk(total)?;
-        on.all_gather_v(&part, &mut all, &counts)?;
+        self.call(|| on.all_gather_v(&part, &mut all, &counts))?;
         let expected: Vec<f32> = (0..n)
             .flat_map(|from| (0..counts[from]).map(move |at| (from, at)))
             .map(|(from, at)| number(from, at))
@@ -257,7 +263,7 @@ impl<T: Exact> Check<'_, T> {
         // Rank a sends rank b a * count elements; it gets from every rank what that one's is.
         let sends = vec![counts[rank]; n];
         let wide = self.up(counts[rank] * n, |at| number(rank, at))?;
-        on.all_to_all_v(&wide, &mut all, &sends, &counts)?;
+        self.call(|| on.all_to_all_v(&wide, &mut all, &sends, &counts))?;
         let expected: Vec<f32> = (0..n)
             .flat_map(|from| (0..counts[from]).map(move |at| (from, rank * from * count + at)))
             .map(|(from, at)| number(from, at))

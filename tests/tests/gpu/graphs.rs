@@ -12,6 +12,7 @@ use tests::processes::Rank;
 
 use crate::PATIENCE;
 use crate::stream;
+use crate::together;
 use crate::world::How;
 use crate::world::World;
 
@@ -43,21 +44,23 @@ fn replayed(group: ProcessGroup) -> Result<String> {
     let mut send = DeviceVec::<f32>::zeroed(&stream, 1000)?;
     let mut recv = DeviceVec::from_slice(&stream, &[-1.0_f32; 1000], PATIENCE)?;
     let mut eager = DeviceVec::from_slice(&stream, &[1_i64; 3], PATIENCE)?;
-    group.on(&stream).all_reduce_in_place(&mut eager, ReduceOp::Max)?;
-    group.synchronize(&stream)?;
+    together(&group, &stream, || group.on(&stream).all_reduce_in_place(&mut eager, ReduceOp::Max))?;
     stream.as_ref().begin_capture(CaptureMode::ThreadLocal)?;
     group.on(&stream).all_reduce(&send, &mut recv, ReduceOp::Sum)?;
     let mut graph = stream.as_ref().end_capture()?;
     assert_eq!(recv.to_vec(&stream, PATIENCE)?[0], -1.0, "what is captured does not run yet");
     for replay in 1..=REPLAYS {
         send.write(&stream, &[(replay * (rank + 1)) as f32; 1000], PATIENCE)?;
-        // SAFETY: the buffers and the group live until the stream is done, which `to_vec` awaits.
-        unsafe { graph.launch(&stream) }?;
+        together(&group, &stream, || {
+            // SAFETY: the buffers and the group live until the stream is done, which is awaited.
+            unsafe { graph.launch(&stream) }
+        })?;
         let sum = (replay * size * (size + 1) / 2) as f32;
         assert_eq!(recv.to_vec(&stream, PATIENCE)?, [sum; 1000], "replay {replay}");
-        group.on(&stream).all_reduce_in_place(&mut eager, ReduceOp::Max)?;
+        together(&group, &stream, || {
+            group.on(&stream).all_reduce_in_place(&mut eager, ReduceOp::Max)
+        })?;
     }
-    group.synchronize(&stream)?;
     assert_eq!(eager.to_vec(&stream, PATIENCE)?, [1; 3]);
     drop(graph);
     group.finalize()?;

@@ -8,6 +8,7 @@ use tests::processes::Rank;
 
 use crate::PATIENCE;
 use crate::stream;
+use crate::together;
 use crate::world::How;
 use crate::world::World;
 
@@ -29,14 +30,17 @@ fn subgroups(group: ProcessGroup) -> Result<String> {
     let half = group.split(Some(color), 0)?.unwrap();
     let value = |value: usize| DeviceVec::from_slice(&stream, &[value as f32], PATIENCE);
     let mut sum = value(group.rank() + 3)?;
-    half.on(&stream).all_reduce_in_place(&mut sum, ReduceOp::Sum)?;
-    let half_sum = sum.to_vec(&stream, PATIENCE)?[0];
     let mut world = value(1)?;
-    group.on(&stream).all_reduce_in_place(&mut world, ReduceOp::Sum)?;
+    together(&group, &stream, || {
+        half.on(&stream).all_reduce_in_place(&mut sum, ReduceOp::Sum)?;
+        group.on(&stream).all_reduce_in_place(&mut world, ReduceOp::Sum)
+    })?;
+    let half_sum = sum.to_vec(&stream, PATIENCE)?[0];
     assert_eq!(world.to_vec(&stream, PATIENCE)?, [size as f32]);
     let reversed = group.split(Some(0), -i64::try_from(group.rank()).unwrap())?.unwrap();
     let mut all = DeviceVec::from_slice(&stream, &vec![0.0_f32; size], PATIENCE)?;
-    reversed.on(&stream).all_gather(&value(group.rank())?, &mut all)?;
+    let mine = value(group.rank())?;
+    together(&group, &stream, || reversed.on(&stream).all_gather(&mine, &mut all))?;
     let expected: Vec<f32> = (0..size).rev().map(|rank| rank as f32).collect();
     assert_eq!(all.to_vec(&stream, PATIENCE)?, expected);
     reversed.finalize()?;

@@ -33,6 +33,7 @@ use nccl::ProcessGroup;
 use nccl::Result;
 use nccl::config::Env;
 use nccl::config::vars;
+use nccl::cuda::DeviceStream;
 use nccl::cuda::Stream;
 use tests::processes;
 use tests::processes::Rank;
@@ -69,4 +70,20 @@ fn stream(group: &ProcessGroup) -> Result<Stream> {
     let env = Env::process();
     let asked = vars::DEVICE.read(&env, &mut Vec::new())?;
     Stream::new(&nccl::cuda::choose(group.local_rank(), asked.as_ref(), &env)?)
+}
+
+/// Makes a call at a time when all ranks do, and waits until it is done on all of them.
+///
+/// Allocating, copying and freeing may wait for all work of the device (`cuMemFree` does). Ranks
+/// that are threads share it: one that frees would wait for a call of another, which waits for
+/// this one. So nothing of that kind may happen between the two barriers.
+fn together(
+    group: &ProcessGroup,
+    stream: &(impl DeviceStream + ?Sized),
+    call: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    group.barrier()?;
+    call()?;
+    group.synchronize(stream)?;
+    group.barrier()
 }

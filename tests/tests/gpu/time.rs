@@ -50,6 +50,8 @@ fn host_time(group: ProcessGroup) -> Result<String> {
     let mut buf = DeviceVec::from_slice(&stream, &[1.0_f32; COUNT], PATIENCE)?;
     let comm = communicator(&group, &stream, blocking)?;
     let bare = Bare::new()?;
+    // As a program in C has it, which calls `cudaSetDevice` once.
+    let _current = stream.device().make_current()?;
     let (mut of_bare, mut of_group) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS + 5 {
         let c = comm.with_raw(|raw| {
