@@ -98,16 +98,10 @@ fn group_mixed(
 
 #[test]
 fn collectives_of_a_group_take_what_engines_hold() {
-    let _: fn(&ProcessGroup, &Arc<CudaStream>, &CudaSlice<f32>, &mut CudaSlice<f32>) -> Result<()> =
-        group_as_candle;
-    let _: fn(
-        &ProcessGroup,
-        &CudaStream,
-        &CudaView<'_, f32>,
-        &mut CudaViewMut<'_, f32>,
-    ) -> Result<()> = group_as_engine;
-    let _: fn(&ProcessGroup, &CudaStream, &RawDeviceSlice<'_>, &mut DeviceVec<u8>) -> Result<()> =
-        group_mixed;
+    type Of<S, A, B> = fn(&ProcessGroup, &S, &A, &mut B) -> Result<()>;
+    let _: Of<Arc<CudaStream>, CudaSlice<f32>, CudaSlice<f32>> = group_as_candle;
+    let _: Of<CudaStream, CudaView<'_, f32>, CudaViewMut<'_, f32>> = group_as_engine;
+    let _: Of<CudaStream, RawDeviceSlice<'_>, DeviceVec<u8>> = group_mixed;
 }
 
 #[test]

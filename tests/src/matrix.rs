@@ -1,14 +1,10 @@
 //! One call of a collective as data: how it is made, and what it must give.
 
 use nccl::DataType;
-use nccl::F8E4M3;
-use nccl::F8E5M2;
 use nccl::Kind;
 use nccl::ProcessGroup;
 use nccl::ReduceOp;
 use nccl::Result;
-use nccl::bf16;
-use nccl::f16;
 
 use crate::oracle::Flavour;
 use crate::oracle::Value;
@@ -38,12 +34,13 @@ pub struct Case {
 /// Calls `$body` with `$type` standing for the type of a [`DataType`].
 macro_rules! typed {
     ($dtype:expr, $type:ident => $body:expr) => {
-        typed!(@ $dtype, $type, $body, I8 i8, U8 u8, I32 i32, U32 u32, I64 i64, U64 u64, F16 f16,
-               F32 f32, F64 f64, BF16 bf16, F8E4M3 F8E4M3, F8E5M2 F8E5M2)
+        typed!(@ $dtype, $type, $body, I8 i8, U8 u8, I32 i32, U32 u32, I64 i64, U64 u64,
+               F16 nccl::f16, F32 f32, F64 f64, BF16 nccl::bf16, F8E4M3 nccl::F8E4M3,
+               F8E5M2 nccl::F8E5M2)
     };
-    (@ $dtype:expr, $type:ident, $body:expr, $($name:ident $element:ident),*) => {
+    (@ $dtype:expr, $type:ident, $body:expr, $($name:ident $element:ty),*) => {
         match $dtype {
-            $(DataType::$name => {
+            $(nccl::DataType::$name => {
                 type $type = $element;
                 $body
             })*
@@ -51,6 +48,8 @@ macro_rules! typed {
         }
     };
 }
+
+pub mod device;
 
 /// Whether a collective reduces.
 #[must_use]
@@ -94,23 +93,27 @@ pub fn bits(group: &ProcessGroup, case: &Case) -> Result<Vec<u64>> {
 }
 
 fn compare<T: Value>(group: &ProcessGroup, case: &Case) -> Result<Option<String>> {
+    Ok(difference(group, case, &outcome::<T>(group, case)?))
+}
+
+/// How what this rank got differs from the oracle's.
+fn difference<T: Value>(group: &ProcessGroup, case: &Case, outcome: &Guarded<T>) -> Option<String> {
     let (rank, world_size) = (group.rank(), group.world_size());
-    let outcome = outcome::<T>(group, case)?;
     let expected = case.expected::<T>(rank, world_size);
     let got = outcome.middle();
     let told = |what: String| Some(format!("rank {rank} of {world_size}: {what} in {case:?}"));
     if got.len() != expected.len() {
-        return Ok(told(format!("{} elements, expected {}", got.len(), expected.len())));
+        return told(format!("{} elements, expected {}", got.len(), expected.len()));
     }
     let mut pairs = got.iter().zip(&expected).enumerate();
     if let Some((at, (got, expected))) = pairs.find(|(_, (a, b))| a.bits() != b.bits()) {
         let (got, expected) = (got.bits(), expected.bits());
-        return Ok(told(format!("element {at} is {got:#x}, expected {expected:#x}")));
+        return told(format!("element {at} is {got:#x}, expected {expected:#x}"));
     }
     if !outcome.is_intact() {
-        return Ok(told("something was written outside of the buffer".to_owned()));
+        return told("something was written outside of the buffer".to_owned());
     }
-    Ok(None)
+    None
 }
 
 /// A buffer among guards, at an address that is aligned for its elements only; `part` of it is

@@ -121,7 +121,7 @@ variables! {
         "Sockets of each such thread; threads times sockets is at most 64.";
     Ignore BUFFSIZE "NCCL_BUFFSIZE": usize = 4_194_304, spec::buffer_bytes;
         "number", "bytes", "4194304",
-        "Size of the buffer between two ranks.";
+        "Size of the buffer between two ranks; of the CPU backend, of a pinned buffer between GPU and host (six per group, equal on all ranks).";
     Ignore P2P_DISABLE "NCCL_P2P_DISABLE": bool = false, parse::nccl_switch;
         "0, 1", "", "0",
         "1: no direct access to a peer's memory.";

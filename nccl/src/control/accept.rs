@@ -29,9 +29,11 @@ use crate::wire::MESH_MAGIC;
 use crate::wire::MeshHello;
 
 const PORT: &str = "port for data connections";
-/// How long a stranger has to say who it is.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// How many strangers are listened to at once.
+/// How long a stranger has to say who it is: far more than a rank needs that lost its core between
+/// connecting and its first word.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+/// How many strangers are listened to at once, besides one for each rank: on a busy machine all
+/// ranks may have connected, and none have got to its first word.
 const STRANGERS: usize = 64;
 
 /// Who may come in, and where to.
@@ -200,7 +202,7 @@ impl Acceptor {
         let hello = [0; MESH_HELLO_BYTES];
         let since = Instant::now();
         self.listen_to(Stranger { stream, addr, since, hello, have: 0, fds: Vec::new() }, door);
-        if self.strangers.len() > STRANGERS {
+        if self.strangers.len() > STRANGERS.saturating_add(door.world_size) {
             let oldest = self.strangers.remove(0);
             self.strays.note(PORT, oldest.addr, "too many connect without saying who they are");
         }

@@ -32,7 +32,7 @@ use crate::wire::control::FRAME_BYTES;
 use crate::wire::control::Message;
 
 const PORT: &str = "port where ranks join";
-/// How many connections that have not said who they are are kept.
+/// How many connections that have not said who they are are kept, besides one for each rank.
 const STRANGERS: usize = 64;
 /// How many groups' first failures are remembered.
 const FAILURES: usize = 64 << 10;
@@ -239,7 +239,7 @@ impl Hub {
             if let Ok(conn) = Conn::new(stream, FRAME_BYTES) {
                 self.greet(Greeting::new(conn, addr.ip()));
             }
-            if self.strangers.len() > STRANGERS {
+            if self.strangers.len() > STRANGERS.saturating_add(self.slots.len()) {
                 let oldest = self.strangers.remove(0);
                 let why = "too many connect without saying who they are";
                 self.strays.note(PORT, Some(oldest.addr()), why);

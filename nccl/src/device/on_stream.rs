@@ -62,6 +62,23 @@ use crate::rank::Member;
 /// assert_eq!(buf.to_vec(&stream, timeout)?[0], group.world_size() as f32);
 /// # Ok::<(), nccl::Error>(())
 /// ```
+///
+/// On a stream of its own an operation overlaps the computation; events order the two streams, in
+/// both directions:
+/// ```no_run
+/// # use nccl::cuda::{DeviceVec, Event, Stream};
+/// # fn overlapped(group: &nccl::ProcessGroup, compute: &Stream, comm: &Stream,
+/// #               gradients: &mut DeviceVec<f32>) -> nccl::Result<()> {
+/// let (ready, reduced) = (Event::new(compute.device())?, Event::new(compute.device())?);
+/// ready.record(compute)?;
+/// comm.as_ref().wait_event(&ready)?;
+/// group.on(comm).all_reduce_in_place(gradients, nccl::ReduceOp::Avg)?;
+/// reduced.record(comm)?;
+/// // compute something else here, that does not use the gradients
+/// compute.as_ref().wait_event(&reduced)?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct OnStream<'a, S: DeviceStream + ?Sized> {
     backend: Result<&'a dyn DeviceBackend>,
     member: Member,

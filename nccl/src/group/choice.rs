@@ -153,13 +153,13 @@ mod tests {
     fn what_cannot_be_is_an_error_with_the_ranks() {
         assert_eq!(
             choose(&[(Nccl, ""), (Cpu, ""), (Cpu, "")]).unwrap_err(),
-            "rank 1 of 3 cannot join: NCCL_RS_BACKEND is nccl on rank 0, and cpu on rank 1-2; set \
-             the same on all ranks"
+            "rank 1 of 3 cannot join: NCCL_RS_BACKEND is nccl on rank 0, and cpu on rank 1, 2; \
+             set the same on all ranks"
         );
         assert_eq!(
             choose(&[(Nccl, ""), (Nccl, "no GPU")]).unwrap_err(),
             "rank 1 of 2 cannot join: no NCCL on rank 1: rank 1 (host a, pid 1): no GPU \
-             (NCCL_RS_BACKEND=nccl is set on rank 0-1)"
+             (NCCL_RS_BACKEND=nccl is set on rank 0, 1)"
         );
     }
 

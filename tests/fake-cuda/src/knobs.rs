@@ -23,7 +23,8 @@ static CALLS: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
 
 /// The code that the function shall return now instead of working, if any.
 pub(crate) fn failure(function: &str) -> Option<i32> {
-    if RULES.is_empty() {
+    static COUNTS: LazyLock<bool> = LazyLock::new(|| std::env::var("FAKE_CUDA_COUNT").is_ok());
+    if RULES.is_empty() && !*COUNTS {
         return None;
     }
     let mut calls = lock(&CALLS);
@@ -31,6 +32,11 @@ pub(crate) fn failure(function: &str) -> Option<i32> {
     *count += 1;
     let count = *count;
     RULES.iter().find(|rule| rule.function == function && count >= rule.from).map(|rule| rule.code)
+}
+
+/// How often the function was called; only known with `FAKE_CUDA_COUNT` or `FAKE_CUDA_FAIL`.
+pub(crate) fn calls(function: &str) -> u64 {
+    lock(&CALLS).get(function).copied().unwrap_or_default()
 }
 
 /// A number, or what holds without the variable.

@@ -30,6 +30,7 @@ fn a_rank_of_a_world_of_processes() {
         ("replayed", graphs::replayed),
         ("wrong_while_capturing", graphs::wrong_while_capturing),
         ("refused_where_staged", graphs::refused_where_staged),
+        ("matrix", works::matrix),
         ("backend", agreement::backend),
         ("late", failures::late),
         ("sums", failures::sums),

@@ -1,9 +1,18 @@
 //! Operations and subgroups.
 
+use nccl::DataType;
+use nccl::Kind;
 use nccl::ProcessGroup;
 use nccl::ReduceOp;
 use nccl::Result;
+use nccl::comm::Nccl;
+use nccl::comm::Version;
 use nccl::cuda::DeviceVec;
+use tests::cases;
+use tests::matrix::Case;
+
+use tests::matrix::device;
+use tests::oracle::Flavour;
 
 use super::PATIENCE;
 use super::filled;
@@ -35,6 +44,50 @@ fn calls_that_may_wait_inside_the_fake_nccl_give_the_same() {
 fn subgroups_have_communicators_of_their_own_on_the_fake_nccl() {
     let (world, _folder) = world(4);
     assert_eq!(world.run("subgroups"), ["8", "10", "8", "10"]);
+}
+
+#[test]
+fn the_matrix_of_collectives_gives_the_oracles_results_on_the_fake_nccl_of_each_version() {
+    let mut checked = 0;
+    for (version, sizes) in
+        [("2.18.3", &[3][..]), ("2.23.4", &[2]), ("2.28.9", &[4]), ("2.32.3", &[1, 2, 3, 5])]
+    {
+        let library = tests::fakes::nccl_as(version);
+        for world_size in sizes {
+            let (world, _folder) = world(*world_size);
+            let world = world.with("NCCL_RS_NCCL_LIB", &library.display().to_string());
+            // A thread for each call would be most of the time.
+            let texts = world.with("NCCL_RS_NCCL_BLOCKING", "1").run("matrix");
+            let count: usize = texts[0].parse().unwrap();
+            assert!(count > 1000, "{version}, {world_size} ranks: {count} cases");
+            assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
+            checked += count;
+        }
+    }
+    println!("fake NCCL: {checked} cases");
+}
+
+/// What NCCL has of the cases of all backends; compared with the oracle.
+pub(super) fn matrix(group: ProcessGroup) -> Result<String> {
+    let fp8 = Nccl::get()?.version() >= Version::new(2, 24, 3);
+    let here = |case: &Case| {
+        let bitwise = matches!(case.op, ReduceOp::BitAnd | ReduceOp::BitOr | ReduceOp::BitXor);
+        let narrow = matches!(case.dtype, DataType::F8E4M3 | DataType::F8E5M2);
+        case.kind != Kind::Barrier
+            && !bitwise
+            && (fp8 || !narrow)
+            && !(case.kind == Kind::AllToAll && case.in_place)
+            // NCCL says nothing of NaNs, of the sign of a zero that is a minimum or maximum, and
+            // takes a factor as an element of the type.
+            && matches!(case.flavour, Flavour::Plain)
+            && !(matches!(case.op, ReduceOp::Min | ReduceOp::Max) && !case.dtype.is_integer())
+            && !(matches!(case.op, ReduceOp::PreMulSum(_)) && case.dtype.size_bytes() < 4)
+            && case.count < 10_000
+    };
+    let cases: Vec<Case> = cases::matrix(group.world_size()).into_iter().filter(here).collect();
+    let checked = device::check_all(&group, &stream(&group)?, &cases)?;
+    group.finalize()?;
+    Ok(checked.to_string())
 }
 
 /// Every operation once, with checked results.
@@ -88,7 +141,7 @@ pub(super) fn every_operation(group: ProcessGroup) -> Result<String> {
     let mut host = [rank as f64];
     group.all_reduce_in_place(&mut host, ReduceOp::Sum)?;
     assert_eq!(host, [(0..size).sum::<usize>() as f64]);
-    let text = format!("{} {}", group.backend_name(), nccl::comm::Nccl::get()?.version());
+    let text = format!("{} {}", group.backend_name(), Nccl::get()?.version());
     group.finalize()?;
     Ok(text)
 }

@@ -4,7 +4,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::backend::Backend;
@@ -26,9 +25,9 @@ use crate::schedule::Shape;
 use crate::schedule::Tuning;
 use crate::schedule::plan;
 use crate::trace::GroupState;
-use crate::trace::lock;
 
 mod engine;
+mod exclusive;
 mod failing;
 mod fold;
 mod mesh;
@@ -43,6 +42,7 @@ pub(crate) use options::Forced;
 
 use engine::Engine;
 use engine::Job;
+use exclusive::Exclusive;
 use mesh::Mesh;
 use p2p::P2pEngine;
 use wiring::Wiring;
@@ -56,7 +56,7 @@ pub(crate) struct CpuBackend {
     state: Arc<GroupState>,
     control: Option<Arc<Control>>,
     tuning: Tuning,
-    collectives: Mutex<Collectives>,
+    collectives: Exclusive<Collectives>,
     pairs: P2pEngine,
 }
 
@@ -95,7 +95,7 @@ impl CpuBackend {
         let engine = Engine::new(mesh, state.clone());
         let pairs = P2pEngine::new(state.clone(), wiring(PAIRS)?, local);
         let collectives = Collectives { engine, seq: 0, planned: None, algorithm: "none" };
-        Ok(Self { state, control, tuning, collectives: Mutex::new(collectives), pairs })
+        Ok(Self { state, control, tuning, collectives: Exclusive::new(collectives), pairs })
     }
 
     /// Fails if the group has failed before.
@@ -127,17 +127,17 @@ impl Backend for CpuBackend {
     }
 
     fn transport(&self, peer: usize) -> Option<&'static str> {
-        let collectives = lock(&self.collectives);
+        let collectives = self.collectives.take();
         collectives.engine.mesh.name(peer).or_else(|| self.pairs.transport(peer))
     }
 
     fn algorithm(&self) -> &'static str {
-        lock(&self.collectives).algorithm
+        self.collectives.take().algorithm
     }
 
     unsafe fn collective(&self, call: &Call<'_>, timeout: Duration) -> Result<()> {
         self.usable()?;
-        let mut collectives = lock(&self.collectives);
+        let mut collectives = self.collectives.take();
         let member = Member { rank: self.state.rank, world_size: self.state.members.len() };
         let deadline = LazyDeadline::after(timeout);
         collectives.seq = collectives.seq.wrapping_add(1);
@@ -278,7 +278,7 @@ fn describe(call: &Call<'_>, seq: u32) -> OpDesc {
 
 impl Drop for CpuBackend {
     fn drop(&mut self) {
-        let mut collectives = lock(&self.collectives);
+        let mut collectives = self.collectives.take();
         collectives.engine.mesh.cancel();
         drop(collectives);
         self.pairs.close();

@@ -46,7 +46,7 @@ use crate::rank::Member;
 /// let nccl = Nccl::get()?;
 /// let gpu = Driver::get()?.device(0)?;
 /// let id = nccl.unique_id()?; // on one rank, which tells it to the others
-/// let alone = Member::new(0, 1)?;
+/// let alone = Member { rank: 0, world_size: 1 };
 /// let timeout = Duration::from_secs(60);
 /// let comm = Communicator::new(nccl, &gpu, alone, &[id], &CommConfig::new(), timeout)?;
 /// comm.finalize(timeout)?;

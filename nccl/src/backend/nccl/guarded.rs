@@ -100,11 +100,6 @@ impl GuardedBackend {
         Ok(Self { watched })
     }
 
-    /// The communicator.
-    pub(crate) fn communicator(&self) -> &Communicator {
-        &self.watched.comm
-    }
-
     /// Finishes what was enqueued, and frees the communicator: on all ranks.
     pub(crate) fn finalize(&self, timeout: Duration) -> Result<()> {
         self.watched.usable()?;

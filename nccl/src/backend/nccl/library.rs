@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 
-use nccl_sys::Missing;
 use nccl_sys::NcclResult;
 use nccl_sys::Version;
 
@@ -149,14 +148,6 @@ impl Nccl {
         let text = self.library.error_string(result).into_owned();
         let error = NcclError::new(call, result, text, self.last_warning());
         Error::Nccl(Arc::new(error))
-    }
-
-    /// Fails unless the library is at least of this version.
-    pub(super) fn needs(&self, what: &'static str, since: Version) -> Result<()> {
-        if self.version() >= since {
-            return Ok(());
-        }
-        Err(Error::Unsupported(Missing::new(what, since, self.version())))
     }
 }
 

@@ -4,15 +4,19 @@
 use crate::cuda::StreamRef;
 use crate::desc::Kind;
 use crate::device::DeviceCall;
+use crate::dtype::DataType;
 use crate::error::Result;
 use crate::op::ReduceOp;
 
-/// Whether all calls of a group of one are copies.
+/// Whether all calls of a group of one are copies. Factors are not, nor are reductions of `fp8`,
+/// which have no infinity afterwards.
 pub(super) fn are_copies(calls: &[DeviceCall<'_>]) -> bool {
-    calls.iter().all(|call| {
-        !matches!(call.kind, Kind::Send | Kind::Recv)
-            && !matches!(call.op, Some(ReduceOp::PreMulSum(_)))
-    })
+    let is_copy = |call: &DeviceCall<'_>| match (call.kind, call.op) {
+        (Kind::Send | Kind::Recv, _) | (_, Some(ReduceOp::PreMulSum(_))) => false,
+        (_, None) => true,
+        (_, Some(_)) => !matches!(call.dtype, DataType::F8E4M3 | DataType::F8E5M2),
+    };
+    calls.iter().all(is_copy)
 }
 
 /// Enqueues the calls of a group of one, for which [`are_copies`] holds.

@@ -93,9 +93,7 @@ impl<'a> Messages<'a> {
             };
             let host = *used;
             *used = host.saturating_add(bytes).next_multiple_of(ALIGN);
-            if bytes > 0 {
-                pieces.push(Piece { host, device: base.saturating_add(offset), bytes });
-            }
+            Piece { host, device: base.saturating_add(offset), bytes }.add(pieces);
             let (peer, dtype) = (call.root, call.dtype);
             round.messages.push(Message { is_send, peer, dtype, count, whole, host });
             if let Some(slot) = self.lists.at.get_mut(index) {

@@ -70,15 +70,11 @@ impl Pipe<'_> {
         }
         // SAFETY: passed on from the caller.
         let outcome = unsafe { self.overlapped(rounds, is_single) };
-        if let Err(trouble) = &outcome {
-            self.stage.is_broken |= matches!(trouble, Trouble::Own(_));
-            if !is_single {
-                let Stage { down, mark, .. } = &*self.stage;
-                let ordered =
-                    mark.record(down).and_then(|()| self.caller.wait_event(&self.stage.mark));
-                if let Err(error) = ordered {
-                    log::warn!(target: "nccl::cuda", "after {}: {error}", self.what);
-                }
+        if outcome.is_err() && !is_single {
+            let Stage { down, mark, .. } = &*self.stage;
+            let ordered = mark.record(down).and_then(|()| self.caller.wait_event(mark));
+            if let Err(error) = ordered {
+                log::warn!(target: "nccl::cuda", "after {}: {error}", self.what);
             }
         }
         outcome
@@ -136,7 +132,7 @@ impl Pipe<'_> {
         if slot.round.fetch.is_empty() {
             return Ok(true);
         }
-        slot.is_fetching = true;
+        (slot.is_fetching, slot.is_unsure) = (true, true);
         for piece in &slot.round.fetch {
             // Inside of the buffer, which `fit` made as large as the round says.
             let to = area.wrapping_add(piece.host).cast();
@@ -147,6 +143,7 @@ impl Pipe<'_> {
             unsafe { stream.copy_to_host(to, piece.device, piece.bytes) }.map_err(Trouble::own)?;
         }
         slot.fetched.record(stream).map_err(Trouble::own)?;
+        slot.is_unsure = false;
         Ok(true)
     }
 
@@ -189,7 +186,7 @@ impl Pipe<'_> {
         if slot.round.deliver.is_empty() {
             return Ok(());
         }
-        slot.is_delivering = true;
+        (slot.is_delivering, slot.is_unsure) = (true, true);
         for piece in &slot.round.deliver {
             let from = recv.wrapping_add(piece.host).cast();
             // SAFETY: the result is in the buffer, which nobody changes before `delivered` is
@@ -198,7 +195,9 @@ impl Pipe<'_> {
             unsafe { caller.copy_to_device(piece.device, from, piece.bytes) }
                 .map_err(Trouble::own)?;
         }
-        slot.delivered.record(caller).map_err(Trouble::own)
+        slot.delivered.record(caller).map_err(Trouble::own)?;
+        slot.is_unsure = false;
+        Ok(())
     }
 
     /// Waits until no copy uses the slot.

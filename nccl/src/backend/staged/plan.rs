@@ -87,10 +87,8 @@ impl<'a> Cut<'a> {
         for (_, offset, count) in input.blocks() {
             let count = part(count);
             let bytes = count.saturating_mul(size);
-            if bytes > 0 {
-                let device = address(call.send, offset.saturating_add(begin));
-                round.fetch.push(Piece { host, device, bytes });
-            }
+            let device = address(call.send, offset.saturating_add(begin));
+            Piece { host, device, bytes }.add(&mut round.fetch);
             round.send_counts.push(count);
             host = host.saturating_add(bytes);
         }
@@ -101,9 +99,9 @@ impl<'a> Cut<'a> {
             let count = part(count);
             let bytes = count.saturating_mul(size);
             // This rank's own part is there already.
-            if bytes > 0 && !(own && block == rank) {
+            if !(own && block == rank) {
                 let device = address(self.result(), offset.saturating_add(begin));
-                round.deliver.push(Piece { host, device, bytes });
+                Piece { host, device, bytes }.add(&mut round.deliver);
             }
             round.recv_counts.push(count);
             host = host.saturating_add(bytes);

@@ -15,6 +15,23 @@ pub(super) struct Piece {
     pub(super) bytes: usize,
 }
 
+impl Piece {
+    /// Adds a piece to a list; one that goes on where the last one ends makes that longer.
+    pub(super) fn add(self, list: &mut Vec<Self>) {
+        match list.last_mut() {
+            _ if self.bytes == 0 => {}
+            Some(last) if last.is_followed_by(&self) => last.bytes += self.bytes,
+            _ => list.push(self),
+        }
+    }
+
+    fn is_followed_by(&self, next: &Self) -> bool {
+        self.host.checked_add(self.bytes) == Some(next.host)
+            && self.device.checked_add(self.bytes as u64) == Some(next.device)
+            && self.bytes.checked_add(next.bytes).is_some()
+    }
+}
+
 /// The part of a collective that one round runs on the host.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Part {

@@ -32,8 +32,6 @@ pub(super) struct Stage {
     pub(super) down: Stream,
     /// A mark to order `down` and the caller's stream.
     pub(super) mark: Event,
-    /// Copies may be under way that no event tells of.
-    pub(super) is_broken: bool,
 }
 
 /// What one round uses.
@@ -47,12 +45,17 @@ pub(super) struct Slot {
     /// Its results are on the device.
     pub(super) delivered: Event,
     pub(super) is_delivering: bool,
+    /// Copies may be under way that neither event tells of: enqueuing them failed in the middle.
+    pub(super) is_unsure: bool,
     pub(super) round: Round,
 }
 
 /// A pinned buffer, of words, so that every type is aligned in it.
-#[derive(Debug)]
-pub(super) struct Buffer(Option<HostVec<u64>>);
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    words: Option<HostVec<u64>>,
+    bytes: usize,
+}
 
 /// What is kept from call to call beside the pinned buffers.
 #[derive(Debug, Default)]
@@ -69,12 +72,13 @@ impl Stage {
     pub(super) fn new(device: &Device) -> Result<Self> {
         let slot = || -> Result<Slot> {
             Ok(Slot {
-                send: Buffer(None),
-                recv: Buffer(None),
+                send: Buffer::default(),
+                recv: Buffer::default(),
                 fetched: Event::new(device)?,
                 is_fetching: false,
                 delivered: Event::new(device)?,
                 is_delivering: false,
+                is_unsure: false,
                 round: Round::default(),
             })
         };
@@ -83,7 +87,6 @@ impl Stage {
             next: 0,
             down: Stream::new(device)?,
             mark: Event::new(device)?,
-            is_broken: false,
         })
     }
 }
@@ -102,26 +105,24 @@ impl Slot {
 }
 
 impl Buffer {
-    fn bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |words| size_of_val::<[u64]>(words))
-    }
-
     /// Grows in powers of two, so that few calls do; to more than `most_bytes` only for what needs
     /// it, as one element for each of very many ranks.
     fn fit(&mut self, device: &Device, bytes: usize, most_bytes: usize) -> Result<()> {
-        if bytes <= self.bytes() {
+        if bytes <= self.bytes {
             return Ok(());
         }
         let rounded = bytes.checked_next_power_of_two().unwrap_or(bytes);
         let new = rounded.max(BUFFER_MIN_BYTES).min(most_bytes.max(bytes));
-        self.0 = None;
-        self.0 = Some(HostVec::zeroed(device, new.div_ceil(size_of::<u64>()))?);
+        *self = Self::default();
+        let words = new.div_ceil(size_of::<u64>());
+        self.words = Some(HostVec::zeroed(device, words)?);
+        self.bytes = words.saturating_mul(size_of::<u64>());
         Ok(())
     }
 
     /// Where it begins.
     pub(super) fn start(&mut self) -> *mut u8 {
-        match &mut self.0 {
+        match &mut self.words {
             Some(words) => words.as_mut_ptr().cast(),
             None => core::ptr::NonNull::<u64>::dangling().as_ptr().cast(),
         }
@@ -135,18 +136,18 @@ impl Drop for Stage {
         for slot in &mut self.slots {
             let fetched = !slot.is_fetching || reached(&slot.fetched);
             let delivered = !slot.is_delivering || reached(&slot.delivered);
-            if fetched && delivered && !self.is_broken {
+            if fetched && delivered && !slot.is_unsure {
                 continue;
             }
             // A copy may still happen, so the memory stays for good.
-            let bytes = slot.send.bytes().saturating_add(slot.recv.bytes());
+            let bytes = slot.send.bytes.saturating_add(slot.recv.bytes);
             if bytes > 0 {
                 log::warn!(
                     target: "nccl::cuda",
                     "{bytes} bytes of pinned memory are not freed: a copy of them was given up"
                 );
             }
-            core::mem::forget((slot.send.0.take(), slot.recv.0.take()));
+            core::mem::forget((slot.send.words.take(), slot.recv.words.take()));
         }
     }
 }

@@ -1,11 +1,15 @@
-//! What the fake NCCL asks beyond the driver API. A real driver has none of these names.
+//! What the fake NCCL and tests ask beyond the driver API. A real driver has none of these names.
 
 #![expect(unsafe_code, reason = "exports names")]
+
+use std::ffi::c_char;
 
 use crate::capture;
 use crate::code::Code;
 use crate::context;
 use crate::ffi::Out;
+use crate::ffi::text;
+use crate::knobs;
 use crate::memory;
 use crate::memory::Kind;
 use crate::stream;
@@ -45,6 +49,13 @@ extern "C" fn fakeCudaAllocPages(address: Out<usize>, size_bytes: usize) -> i32 
         address.set(memory::allocate(size_bytes, 4096, Kind::Device, device)?)
     };
     allocate().map_or_else(|code: Code| code.0, |()| 0)
+}
+
+/// How often a function was called, with `FAKE_CUDA_COUNT` set.
+// SAFETY: nobody else exports this name.
+#[unsafe(no_mangle)]
+extern "C" fn fakeCudaCalls(name: *const c_char) -> u64 {
+    text(name).map_or(0, |name| knobs::calls(&name))
 }
 
 /// A device as C counts it.

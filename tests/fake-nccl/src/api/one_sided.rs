@@ -106,5 +106,16 @@ api! {
 
 fn one_sided(function: &'static str, kind: Kind, peer: i32, signal: Signal) -> Call {
     let signal = Some(signal);
-    Call { function, kind, send: 0, recv: 0, count: 0, dtype: 0, op: 0, root: peer, signal, own: None }
+    Call {
+        function,
+        kind,
+        send: 0,
+        recv: 0,
+        count: 0,
+        dtype: 0,
+        op: 0,
+        root: peer,
+        signal,
+        own: None,
+    }
 }
