@@ -1,9 +1,13 @@
-//! cudarc's contexts, streams and buffers in a group.
+//! cudarc's contexts, streams, buffers and graphs in a group.
+
+#![expect(unsafe_code, reason = "turns cudarc's events off for a capture")]
 
 use std::sync::Arc;
 
 use cudarc::driver::CudaContext;
 use cudarc::driver::CudaStream;
+use cudarc::driver::sys::CUgraphInstantiate_flags;
+use cudarc::driver::sys::CUstreamCaptureMode;
 use nccl::ProcessGroup;
 use nccl::ReduceOp;
 use nccl::Result;
@@ -14,7 +18,8 @@ use crate::together;
 use crate::world::How;
 use crate::world::World;
 
-pub(crate) const CASES: [(&str, Rank); 2] = [("cudarc", own), ("cudarc_default", default)];
+pub(crate) const CASES: [(&str, Rank); 3] =
+    [("cudarc", own), ("cudarc_default", default), ("cudarc_graph", graph)];
 
 #[test]
 fn slices_and_views_of_cudarc_are_summed_on_the_gpu() {
@@ -26,6 +31,41 @@ fn slices_and_views_of_cudarc_are_summed_on_the_gpu() {
             assert!(texts.iter().all(|text| text == backend), "{texts:?}");
         }
     }
+}
+
+#[test]
+fn a_graph_that_cudarc_captures_is_replayed_on_the_gpu() {
+    for (how, size) in [(How::Threads, 2), (How::Processes, 2)] {
+        let Some(world) = World::new(how, size) else { return };
+        world.run("cudarc_graph");
+    }
+}
+
+/// Captured and launched by cudarc.
+fn graph(group: ProcessGroup) -> Result<String> {
+    let context = context(&group)?;
+    // SAFETY: all buffers are used on one stream only. With its events cudarc would let the stream
+    // wait for what was before the capture, which breaks it.
+    unsafe { context.disable_event_tracking() };
+    let stream = context.new_stream().unwrap();
+    let mut buf = stream.clone_htod(&[1.0_f32; 100]).unwrap();
+    together(&group, &stream, || group.on(&stream).all_reduce_in_place(&mut buf, ReduceOp::Sum))?;
+    let mut expected = group.world_size() as f32;
+    stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+    group.on(&stream).all_reduce_in_place(&mut buf, ReduceOp::Sum)?;
+    let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+    let graph = stream.end_capture(flags).unwrap().unwrap();
+    for _ in 0..4 {
+        together(&group, &stream, || {
+            graph.launch().unwrap();
+            Ok(())
+        })?;
+        expected *= group.world_size() as f32;
+    }
+    assert_eq!(stream.clone_dtoh(&buf).unwrap(), [expected; 100]);
+    drop(graph);
+    group.finalize()?;
+    Ok(format!("{expected}"))
 }
 
 /// On a stream of its own.

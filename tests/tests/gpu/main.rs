@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The bound of one world.
 const WORLD: Duration = Duration::from_secs(60);
 /// The bound of all worlds of a run; later ones are not started.
-const ALL: Duration = Duration::from_secs(540);
+const ALL: Duration = Duration::from_secs(480);
 
 /// What a rank can run.
 fn cases() -> Vec<(&'static str, Rank)> {
