@@ -39,7 +39,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     group.all_reduce_in_place(&mut all, nccl::ReduceOp::Sum)?;
     if group.rank() == 0 {
         let (n, name) = (group.world_size(), group.backend_name());
-        println!("{n} ranks, {name} backend, {device:?}: equal to one rank's result: {}", all[0] == 0.0);
+        println!(
+            "{n} ranks, {name} backend, {device:?}: equal to one rank's result: {}",
+            all[0] == 0.0
+        );
     }
     Ok(())
 }

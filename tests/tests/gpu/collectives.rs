@@ -128,7 +128,7 @@ fn large(group: ProcessGroup) -> Result<String> {
     drop(buf);
     group.barrier()?;
     group.finalize()?;
-    Ok(format!("{} MiB", COUNT * 4 >> 20))
+    Ok(format!("{} MiB", (COUNT * 4) >> 20))
 }
 
 /// The calls of one type and count.

@@ -73,6 +73,8 @@ pub(crate) fn input(op: ReduceOp, rank: usize, index: usize, world_size: usize) 
 
 /// What the reduction of all ranks' inputs is.
 pub(crate) fn output(op: ReduceOp, index: usize, world_size: usize, integer: bool) -> f32 {
+    #[expect(clippy::cast_possible_truncation, reason = "a power of two")]
+    let scaled = |factor: f64| factor as f32;
     let all = (0..world_size).map(|rank| input(op, rank, index, world_size));
     match op {
         ReduceOp::Product => all.product(),
@@ -80,7 +82,7 @@ pub(crate) fn output(op: ReduceOp, index: usize, world_size: usize, integer: boo
         ReduceOp::Max => all.fold(0.0, f32::max),
         ReduceOp::Avg if integer => (all.sum::<f32>() / world_size as f32).floor(),
         ReduceOp::Avg => all.sum::<f32>() / world_size as f32,
-        ReduceOp::PreMulSum(factor) => all.map(|one| one * factor as f32).sum(),
+        ReduceOp::PreMulSum(factor) => all.map(|one| one * scaled(factor)).sum(),
         _ => all.sum(),
     }
 }

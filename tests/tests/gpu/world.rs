@@ -17,7 +17,6 @@ use crate::ALL;
 use crate::PATIENCE;
 use crate::WORLD;
 use crate::cases;
-use crate::machine::Machine;
 use crate::machine::machine;
 use crate::machine::report;
 
@@ -145,9 +144,4 @@ pub(crate) fn in_threads(_: ProcessGroup) -> Result<String> {
         }
     }
     Ok(threads.run(run)?.join("\n"))
-}
-
-/// Whether this run is against the fakes.
-pub(crate) fn is_fake() -> bool {
-    machine().is_some_and(|machine: &Machine| machine.is_fake)
 }

@@ -87,7 +87,9 @@ fn layer(group: &ProcessGroup, device: usize) -> Result<String, Failed> {
         right += usize::from(stream.clone_dtoh(&y)? == alone(replay));
     }
     let name = group.backend_name();
-    Ok(format!("{name} on device {device}, columns {columns:?}, {right} of {REPLAYS} replays right"))
+    Ok(format!(
+        "{name} on device {device}, columns {columns:?}, {right} of {REPLAYS} replays right"
+    ))
 }
 
 /// Enqueues the kernel.
