@@ -17,6 +17,7 @@ use programs::root;
 use programs::run;
 use programs::skip;
 use programs::stdout;
+use tests::fakes::Folder;
 
 /// One program of the catalogue.
 struct Example {
@@ -29,6 +30,11 @@ struct Example {
 impl Example {
     fn needs_torch(&self) -> bool {
         self.name == "meet_torch"
+    }
+
+    /// Whether it runs on GPUs; the catalogue shows what it prints without.
+    fn needs_gpu(&self) -> bool {
+        self.name.starts_with("device_")
     }
 
     /// Compares, after taking out what differs between machines.
@@ -80,6 +86,9 @@ fn all(how: &str, command: impl Fn(&str, &Path) -> Command) -> bool {
                 continue;
             };
             command.env("NCCL_RS_TORCH_PYTHON", python);
+        }
+        if example.needs_gpu() {
+            command.env("NCCL_RS_CUDA_LIB", "/nowhere/libcuda.so.1");
         }
         let Some(output) = run(&mut command) else { return false };
         example.check(&stdout(&output), how);
@@ -181,6 +190,73 @@ fn they_run_with_other_numbers_of_ranks() {
         }
     }
 }
+
+/// What the program prints on the fakes.
+fn on_fakes(program: &Path, ranks: usize, more: &[(&str, &str)]) -> String {
+    let folder = Folder::new();
+    let mut command = clean(built("nccl"));
+    command.args(["run", "--no-tag-output", "-n", &ranks.to_string()]).arg(program);
+    command.envs(folder.env()).env("FAKE_CUDA_STRICT", "1").env("FAKE_NCCL_STRICT", "1");
+    command.envs(more.iter().copied());
+    stdout(&run(&mut command).unwrap())
+}
+
+#[test]
+fn with_the_fake_driver_and_the_fake_nccl_the_sum_in_device_memory_is_right() {
+    let program = built("device_all_reduce");
+    for backend in ["nccl", "cpu"] {
+        let text = on_fakes(&program, 3, &[("NCCL_RS_BACKEND", backend)]);
+        let line = |rank: usize| {
+            format!(
+                "rank {rank}: {backend} on device {rank} (Fake H200), 1024 elements, \
+                 sum as expected: true\n"
+            )
+        };
+        assert_eq!(text, (0..3).map(line).collect::<String>());
+    }
+    let text = on_fakes(&program, 2, &[("NCCL_RS_DEVICE", "5"), ("NCCL_RS_BACKEND", "cpu")]);
+    assert!(text.contains("rank 1: cpu on device 5 "), "{text}");
+}
+
+/// Builds the package with cudarc, which `built` leaves out.
+fn with_cudarc(name: &str) -> PathBuf {
+    let program = built(name);
+    let folder = program.parent().unwrap();
+    let profile = if folder.ends_with("debug") { "dev" } else { "release" };
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(root()).args(["build", "--quiet", "-p", "examples-cudarc", "--profile"]);
+    command.arg(profile).arg("--target-dir").arg(folder.parent().unwrap());
+    assert!(command.status().unwrap().success(), "examples-cudarc does not build");
+    program
+}
+
+#[test]
+fn the_examples_with_cudarc_say_that_there_is_no_driver_and_sum_on_the_fakes() {
+    for name in ["device_cudarc", "graph"] {
+        let mut command = clean(built("nccl"));
+        command.args(["run", "-n", "2"]).arg(with_cudarc(name));
+        command.env("NCCL_RS_CUDA_LIB", "/nowhere/libcuda.so.1");
+        let found = stdout(&run(&mut command).unwrap());
+        let block = format!("[rank 0] rank 0: {0}\n[rank 0] rank 1: {0}\n", NOTHING);
+        assert_eq!(found, block, "{name}");
+        let source = root().join(format!("examples/cudarc/src/bin/{name}.rs"));
+        let documented = block.lines().map(|line| format!("//! {line}\n")).collect::<String>();
+        assert!(fs::read_to_string(source).unwrap().contains(&documented), "{name}");
+        assert!(readme().contains(&block), "{name}");
+    }
+    for backend in ["nccl", "cpu"] {
+        let text = on_fakes(&with_cudarc("device_cudarc"), 2, &[("NCCL_RS_BACKEND", backend)]);
+        let line = |rank: usize| {
+            format!(
+                "rank {rank}: {backend} on device {rank}, 1024 elements, sum as expected: true\n"
+            )
+        };
+        assert_eq!(text, (0..2).map(line).collect::<String>());
+    }
+}
+
+/// What the programs with cudarc say where there is no driver.
+const NOTHING: &str = "no CUDA driver on every rank, so nothing was run";
 
 #[test]
 fn alone_without_a_launcher_they_are_a_world_of_one() {

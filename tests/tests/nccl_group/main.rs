@@ -5,6 +5,7 @@
 
 mod agreement;
 mod failures;
+mod graphs;
 mod works;
 
 use std::time::Duration;
@@ -26,6 +27,9 @@ fn a_rank_of_a_world_of_processes() {
     processes::serve(&[
         ("every_operation", works::every_operation),
         ("subgroups", works::subgroups),
+        ("replayed", graphs::replayed),
+        ("wrong_while_capturing", graphs::wrong_while_capturing),
+        ("refused_where_staged", graphs::refused_where_staged),
         ("matrix", works::matrix),
         ("backend", agreement::backend),
         ("late", failures::late),
