@@ -5,8 +5,12 @@ use core::ffi::CStr;
 use core::ffi::c_int;
 use core::fmt;
 use core::marker::PhantomData;
+use core::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::OnceLock;
+use std::sync::PoisonError;
 
 use crate::config::DeviceSpec;
 use crate::cuda::driver::Driver;
@@ -37,7 +41,12 @@ struct Inner {
     ordinal: usize,
     device: c_int,
     context: OnceLock<Context>,
+    /// Pinned memory for copies, at hand for the next one: address and bytes.
+    stages: Mutex<Vec<(usize, usize)>>,
 }
+
+/// How many pieces of pinned memory are kept.
+const STAGES: usize = 8;
 
 /// A retained primary context.
 struct Context(Handle);
@@ -54,7 +63,8 @@ impl Device {
         let number = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
         // SAFETY: the driver is initialised, and writes one int, through a pointer to a live one.
         unsafe { driver.table().device_get(&raw mut device, number) }.done()?;
-        let inner = Inner { driver, ordinal, device, context: OnceLock::new() };
+        let (context, stages) = (OnceLock::new(), Mutex::default());
+        let inner = Inner { driver, ordinal, device, context, stages };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -162,6 +172,26 @@ impl Device {
         Ok(Current { pushed: Some(self.clone()), thread: PhantomData })
     }
 
+    /// Pinned memory of at least so many bytes, if there is some at hand: its bytes, too. It is the
+    /// caller's from now on.
+    pub(super) fn take_stage(&self, bytes: usize) -> Option<(NonNull<u8>, usize)> {
+        let mut stages = lock(&self.inner.stages);
+        let at = stages.iter().position(|(_, whole)| *whole >= bytes)?;
+        let (address, whole) = stages.swap_remove(at);
+        NonNull::new(core::ptr::with_exposed_provenance_mut(address)).map(|at| (at, whole))
+    }
+
+    /// Keeps pinned memory that [`HostVec`](crate::cuda::HostVec) allocated and nobody uses; false
+    /// if there is enough.
+    pub(super) fn keep_stage(&self, at: NonNull<u8>, bytes: usize) -> bool {
+        let mut stages = lock(&self.inner.stages);
+        if stages.len() >= STAGES {
+            return false;
+        }
+        stages.push((at.as_ptr().expose_provenance(), bytes));
+        true
+    }
+
     /// The primary context, retained for as long as `self` or a clone of it lives.
     pub(super) fn context(&self) -> Result<Handle> {
         let inner = &self.inner;
@@ -211,12 +241,41 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Gives the pinned memory back that was kept.
+    fn free_stages(&mut self) {
+        let stages = core::mem::take(&mut *lock(&self.stages));
+        let Some(Context(context)) = self.context.get().filter(|_| !stages.is_empty()) else {
+            return;
+        };
+        let table = self.driver.table();
+        // SAFETY: the context is retained until `release`, and popped below.
+        if unsafe { table.context_push(*context) }.done().is_err() {
+            return;
+        }
+        for (address, _) in stages {
+            let at = core::ptr::with_exposed_provenance_mut(address);
+            // SAFETY: allocated by `HostVec`, which handed it over; freed once.
+            unsafe { table.host_free(at) }.freed("pinned memory");
+        }
+        let mut popped = core::ptr::null_mut();
+        // SAFETY: the driver writes one pointer, to a live one.
+        unsafe { table.context_pop(&raw mut popped) }.freed("a thread's current context");
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.free_stages();
         if self.context.get().is_some() {
             self.release();
         }
     }
+}
+
+/// Every value behind the lock is replaced whole, so a holder that panicked left it sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Device {

@@ -279,7 +279,7 @@ impl<T: Element> DeviceVec<T> {
 
     /// Pinned memory for one part of a copy.
     fn stage(&self) -> Result<HostVec<T>> {
-        HostVec::zeroed(&self.device, self.count.min(STAGE_BYTES / size_of::<T>()))
+        HostVec::of_stock(&self.device, self.count.min(STAGE_BYTES / size_of::<T>()))
     }
 }
 

@@ -24,6 +24,8 @@ pub struct HostVec<T: Element> {
     at: NonNull<T>,
     count: usize,
     device: Device,
+    /// Bytes of an allocation that goes back to the device's stock, and not to the driver.
+    stock: Option<usize>,
 }
 
 // SAFETY: it owns its elements as a `Vec` does, and elements are `Send`.
@@ -43,28 +45,64 @@ impl<T: Element> HostVec<T> {
     pub fn zeroed(device: &Device, count: usize) -> Result<Self> {
         let bytes = count::bytes("HostVec::zeroed", count, T::DTYPE)?;
         if bytes == 0 {
-            return Ok(Self { at: NonNull::dangling(), count, device: device.clone() });
+            return Ok(Self {
+                at: NonNull::dangling(),
+                count,
+                device: device.clone(),
+                stock: None,
+            });
         }
-        let _current = device.make_current()?;
-        let _relaxed = Relaxed::new(device.driver());
-        let mut at = core::ptr::null_mut();
-        // SAFETY: the driver writes one pointer, to a live one.
-        unsafe { device.driver().table().host_alloc(&raw mut at, bytes, PORTABLE) }.done()?;
-        let at = NonNull::new(at.cast::<T>()).filter(|at| at.is_aligned()).ok_or_else(|| {
-            let problem = "the driver gave no usable address for pinned memory".to_owned();
-            Error::Usage { op: "HostVec::zeroed", problem }
-        })?;
+        let at = allocate::<T>(device, bytes)?;
         // SAFETY: the driver allocated `count` elements there, for nobody else.
         unsafe { at.write_bytes(0, count) };
-        Ok(Self { at, count, device: device.clone() })
+        Ok(Self { at, count, device: device.clone(), stock: None })
     }
+
+    /// Takes memory for a copy from the device's stock, which it goes back to: giving it back to
+    /// the driver would wait for all work of the device, also for an operation that waits for
+    /// another rank in this process. What is in it is left from before.
+    pub(super) fn of_stock(device: &Device, count: usize) -> Result<Self> {
+        let bytes = count::bytes("HostVec::of_stock", count, T::DTYPE)?;
+        if bytes == 0 {
+            return Self::zeroed(device, count);
+        }
+        let whole = bytes.next_power_of_two().max(SMALLEST_STAGE);
+        let (at, stock) = match device.take_stage(bytes) {
+            Some((at, stock)) => (at.cast(), stock),
+            None => {
+                let at = allocate::<T>(device, whole)?;
+                // SAFETY: the driver allocated so many bytes there, for nobody else.
+                unsafe { at.cast::<u8>().write_bytes(0, whole) };
+                (at, whole)
+            }
+        };
+        Ok(Self { at, count, device: device.clone(), stock: Some(stock) })
+    }
+}
+
+/// The least that is allocated for the stock.
+const SMALLEST_STAGE: usize = 4096;
+
+/// Pinned memory, not set.
+fn allocate<T>(device: &Device, bytes: usize) -> Result<NonNull<T>> {
+    let _current = device.make_current()?;
+    let _relaxed = Relaxed::new(device.driver());
+    let mut at = core::ptr::null_mut();
+    // SAFETY: the driver writes one pointer, to a live one.
+    unsafe { device.driver().table().host_alloc(&raw mut at, bytes, PORTABLE) }.done()?;
+    // Aligned to any element, as it may come back for elements of another type.
+    let is_aligned = |at: &NonNull<T>| at.cast::<u64>().is_aligned();
+    NonNull::new(at.cast::<T>()).filter(is_aligned).ok_or_else(|| {
+        let problem = "the driver gave no usable address for pinned memory".to_owned();
+        Error::Usage { op: "HostVec", problem }
+    })
 }
 
 impl<T: Element> Deref for HostVec<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: `zeroed` allocated and set so many elements there, aligned, of at most
+        // SAFETY: so many elements were allocated there and set, aligned, of at most
         // `isize::MAX` bytes (`count::bytes`), which live as long as `self`; every bit pattern is
         // an element. Nobody writes while `self` is borrowed: the device only does for code that
         // has it exclusively.
@@ -84,9 +122,14 @@ impl<T: Element> Drop for HostVec<T> {
         if self.count == 0 {
             return;
         }
+        if let Some(bytes) = self.stock
+            && self.device.keep_stage(self.at.cast(), bytes)
+        {
+            return;
+        }
         let Ok(_current) = self.device.make_current() else { return };
         let _relaxed = Relaxed::new(self.device.driver());
-        // SAFETY: allocated by `zeroed`, freed once.
+        // SAFETY: allocated by `allocate`, freed once.
         unsafe { self.device.driver().table().host_free(self.at.as_ptr().cast()) }
             .freed("pinned memory");
     }
