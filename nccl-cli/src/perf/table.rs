@@ -4,6 +4,7 @@ use nccl::ReduceOp;
 
 use crate::perf::args::Work;
 use crate::perf::cell::Collective;
+use crate::perf::gpu::DeviceInfo;
 use crate::perf::matrix::World;
 use crate::perf::report::Measured;
 use crate::perf::report::Row;
@@ -14,13 +15,24 @@ use crate::perf::sizes;
 pub(crate) fn header(world: &World, work: &Work) -> String {
     let (n, hosts) = (world.ranks.len(), world.hosts());
     let mut text = format!(
-        "# nccl perf {}: {n} rank{} on {hosts} host{}, backend {}, {} processors here\n",
+        "# nccl perf {}: {n} rank{} on {hosts} host{}, backend {}, {} memory, {} processors here\n",
         env!("CARGO_PKG_VERSION"),
         plural(n),
         plural(hosts),
         world.backend,
+        world.memory(),
         std::thread::available_parallelism().map_or(0, usize::from),
     );
+    for (name, library) in [("NCCL", &world.libraries.nccl), ("CUDA", &world.libraries.cuda)] {
+        if let Some([version, file]) = library {
+            text.push_str(&format!("# {name} {version} from {file}\n"));
+        }
+    }
+    if world.is_beside_nccl() {
+        text.push_str(
+            "# note: NCCL carries nothing of what is on host memory, the CPU backend does\n",
+        );
+    }
     if !work.matrix_only {
         let effort = &work.effort;
         let iters = match effort.iters {
@@ -43,9 +55,13 @@ pub(crate) fn header(world: &World, work: &Work) -> String {
     text.push_str("#\n# Using ranks\n");
     for (number, rank) in world.ranks.iter().enumerate() {
         text.push_str(&format!(
-            "#  Rank {number:2} Pid {:>7} on {:>10} local rank {:>2}\n",
+            "#  Rank {number:2} Pid {:>7} on {:>10} local rank {:>2}",
             rank.pid, rank.host, rank.local_rank
         ));
+        if let Some(DeviceInfo { ordinal, pci, name }) = &rank.device {
+            text.push_str(&format!(" device {ordinal:>2} [{pci}] {name}"));
+        }
+        text.push('\n');
     }
     format!("{text}#\n{}", world.matrix(work.matrix_only))
 }
@@ -104,6 +120,18 @@ pub(crate) fn row(row: &Row) -> String {
         spread(inside.as_ref()),
         algorithms.join("/"),
     )
+}
+
+/// Why forms are N/A: one line each, if that was not said of the row before already.
+pub(crate) fn refusals(row: &Row, before: Option<&Row>) -> String {
+    let mut text = String::new();
+    for (at, form) in ["out of place", "in place"].into_iter().enumerate() {
+        let of = |row: &Row| row.refusals.get(at).cloned().flatten();
+        if let Some(why) = of(row).filter(|why| before.and_then(of).as_ref() != Some(why)) {
+            text.push_str(&format!("#   N/A {form}: {}\n", why.replace('\n', " ")));
+        }
+    }
+    text
 }
 
 /// Time, bandwidths and wrong elements of one form, of the mean as in nccl-tests.

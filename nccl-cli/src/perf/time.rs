@@ -1,4 +1,4 @@
-//! Measures one form of one cell: every iteration on every rank, back to back.
+//! Takes the time of one form of one cell: every iteration on every rank, back to back.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -78,6 +78,41 @@ pub(crate) fn time(
         median_us: percentile(&mut times, 50) * scale,
         p99_us: percentile(&mut times, 99) * scale,
     })
+}
+
+/// As [`time`], of operations on a stream: `once` enqueues one, `settle` waits for all, as much
+/// longer than the group's timeout as it is told.
+///
+/// Median and p99 are of operations that are each waited for; the mean is of as many that are
+/// enqueued one behind the other, and waited for at the end.
+///
+/// # Errors
+/// Those of the group and of the driver.
+pub(crate) fn time_enqueued(
+    group: &ProcessGroup,
+    cell: &Cell,
+    effort: &Effort,
+    mut once: impl FnMut() -> Result<()>,
+    settle: impl Fn(Duration) -> Result<()>,
+) -> Result<Timing> {
+    let each = time(group, cell, effort, || {
+        once()?;
+        settle(Duration::ZERO)
+    })?;
+    // All of them in a row last about as long as each by itself: the timeout is of one.
+    let round_trips = if cell.is_ping_pong() { 2.0 } else { 1.0 };
+    let all_seconds = each.avg_us * each.iters as f64 * round_trips / 1e6;
+    let more = Duration::try_from_secs_f64(2.0 * all_seconds).unwrap_or_default();
+    group.barrier()?;
+    let begun = Instant::now();
+    for _ in 0..each.iters {
+        once()?;
+    }
+    settle(more)?;
+    let mut seconds = [begun.elapsed().as_secs_f64()];
+    group.all_reduce_in_place(&mut seconds, ReduceOp::Max)?;
+    let avg_us = seconds[0] / each.iters.max(1) as f64 * 1e6 / round_trips;
+    Ok(Timing { avg_us, ..each })
 }
 
 /// Runs what is not counted, and decides how many iterations are; the same number on all ranks.
