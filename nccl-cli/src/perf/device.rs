@@ -44,32 +44,15 @@ pub(crate) fn one<T: Value>(
         return Ok(Err(NO_BARRIER.to_owned()));
     }
     let mut memory = OnDevice::<T>::new(gpu, case)?;
-    let mut wrong = None;
-    if work.check {
-        let (mut send, mut all) = (Buffer::new(memory.input())?, Buffer::new(memory.output())?);
-        fill(case, send.slice(), all.slice());
-        memory.write(group, send.slice(), all.slice())?;
-        if let Some(why) = memory.first_call(group)? {
-            return Ok(Err(why));
-        }
-        let all = all.slice();
-        memory.outputs.read(gpu.stream(), all, group.timeout())?;
-        if work.corrupt {
-            corrupt(case, all);
-        }
-        let mut found = [case.wrong(all)];
-        group.all_reduce_in_place(&mut found, ReduceOp::Sum)?;
-        wrong = Some(found[0]);
-        drop(memory); // so that there is never twice as much
-        memory = OnDevice::new(gpu, case)?;
-    } else if let Some(why) = memory.first_call(group)? {
-        return Ok(Err(why));
+    let outcome = memory.measure(group, work);
+    if outcome.is_err() {
+        // Freeing it waits for work that may never end; the process ends soon.
+        std::mem::forget(memory);
     }
-    let timing = memory.time(group, work)?;
-    Ok(Ok(Measured { timing, wrong }))
+    outcome
 }
 
-/// The buffers of one form, all zero: zeros stay zeros under every reduction.
+/// The buffers of one form; zeros while time is taken, which every reduction keeps.
 struct OnDevice<'a, T: Value> {
     gpu: &'a Gpu,
     case: &'a Case,
@@ -87,12 +70,31 @@ impl<'a, T: Value> OnDevice<'a, T> {
         Ok(Self { gpu, case, inputs, outputs })
     }
 
-    fn input(&self) -> usize {
-        self.inputs.count()
-    }
-
-    fn output(&self) -> usize {
-        self.outputs.count()
+    fn measure(&mut self, group: &ProcessGroup, work: &Work) -> Result<Outcome, Failure> {
+        if !work.check {
+            if let Some(why) = self.first_call(group)? {
+                return Ok(Err(why));
+            }
+            return Ok(Ok(Measured { timing: self.time(group, work)?, wrong: None }));
+        }
+        let mut send = Buffer::new(self.inputs.count())?;
+        let mut all = Buffer::new(self.outputs.count())?;
+        let (send, all) = (send.slice(), all.slice());
+        fill(self.case, send, all);
+        self.write(group, send, all)?;
+        if let Some(why) = self.first_call(group)? {
+            return Ok(Err(why));
+        }
+        self.outputs.read(self.gpu.stream(), all, group.timeout())?;
+        if work.corrupt {
+            corrupt(self.case, all);
+        }
+        let mut wrong = [self.case.wrong(all)];
+        group.all_reduce_in_place(&mut wrong, ReduceOp::Sum)?;
+        send.fill(T::from_bits(0));
+        all.fill(T::from_bits(0));
+        self.write(group, send, all)?;
+        Ok(Ok(Measured { timing: self.time(group, work)?, wrong: Some(wrong[0]) }))
     }
 
     fn write(&mut self, group: &ProcessGroup, send: &[T], all: &[T]) -> Result<(), Failure> {

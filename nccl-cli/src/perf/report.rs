@@ -13,6 +13,7 @@ use crate::perf::cell::Collective;
 use crate::perf::csv;
 use crate::perf::json;
 use crate::perf::matrix::World;
+use crate::perf::memory::Memory;
 use crate::perf::plot;
 use crate::perf::table;
 use crate::perf::time::Timing;
@@ -176,7 +177,8 @@ impl Report {
     /// What cannot be written.
     pub(crate) fn end(mut self, failure: Option<&str>) -> Result<(), Failure> {
         if self.table {
-            print(&table::footer(&self.total, self.rows.is_empty(), failure))?;
+            let memory = self.world.as_ref().map_or(Memory::Host, World::memory);
+            print(&table::footer(&self.total, memory, self.rows.is_empty(), failure))?;
         }
         if let Some(mut json) = self.json.take() {
             let header = std::mem::take(&mut self.header);

@@ -6,6 +6,7 @@ use crate::perf::args::Work;
 use crate::perf::cell::Collective;
 use crate::perf::gpu::DeviceInfo;
 use crate::perf::matrix::World;
+use crate::perf::memory::Memory;
 use crate::perf::report::Measured;
 use crate::perf::report::Row;
 use crate::perf::report::Total;
@@ -108,8 +109,8 @@ pub(crate) fn row(row: &Row) -> String {
     let mut algorithms: Vec<&str> =
         row.forms.iter().flatten().map(|form| form.timing.algorithm).collect();
     algorithms.dedup();
-    format!(
-        "{:>11} {:>10} {:>6} {:>6} {root:>4} {:>WIDTH$} {:>WIDTH$} {:>MORE$} {:>MORE$}  {}\n",
+    let line = format!(
+        "{:>11} {:>10} {:>6} {:>6} {root:>4} {:>WIDTH$} {:>WIDTH$} {:>MORE$} {:>MORE$}  {}",
         cell.bytes(),
         cell.count(),
         cell.dtype.name(),
@@ -119,7 +120,8 @@ pub(crate) fn row(row: &Row) -> String {
         spread(out.as_ref()),
         spread(inside.as_ref()),
         algorithms.join("/"),
-    )
+    );
+    format!("{}\n", line.trim_end())
 }
 
 /// Why forms are N/A: one line each, if that was not said of the row before already.
@@ -161,18 +163,30 @@ fn time(micros: f64) -> String {
     }
 }
 
-/// What the columns mean.
-const LEGEND: &str = "\
+/// What the columns mean, of host memory and of device memory.
+const LEGENDS: [&str; 2] = [
+    "\
 #
 # time, algbw, busbw: the mean, as in nccl-tests; p50, p99: of the iterations, each as long as on its
 # slowest rank; GB = 1e9 bytes
-";
+",
+    "\
+#
+# time, algbw, busbw: the mean of calls enqueued in a row, as in nccl-tests; p50, p99: of calls that
+# are each waited for, as long as on the slowest rank, launch included; GB = 1e9 bytes
+",
+];
 
 /// What stands after the last table.
-pub(crate) fn footer(total: &Total, is_empty: bool, failure: Option<&str>) -> String {
+pub(crate) fn footer(
+    total: &Total,
+    memory: Memory,
+    is_empty: bool,
+    failure: Option<&str>,
+) -> String {
     let mut text = String::new();
     if !is_empty {
-        text.push_str(LEGEND);
+        text.push_str(LEGENDS[usize::from(memory == Memory::Device)]);
         match total.wrong {
             Some(wrong) => {
                 let verdict = if wrong == 0 { "OK" } else { "FAILED" };
