@@ -242,6 +242,18 @@ fn a_rank_without_a_fake_device_is_named_by_all() {
 }
 
 #[test]
+fn a_row_of_calls_may_last_longer_than_the_timeout_of_one() {
+    let folder = Folder::new();
+    // Six calls of 0.3 s each, of which none may take longer than 1.5 s.
+    let line = "all_reduce -n 2 --backend nccl --sizes 8 --iters 6 -w 0 -c 0 --in-place";
+    let mut slow = perf(&folder, &format!("{line} --timeout 1.5"));
+    let (out, _) = run(slow.env("FAKE_NCCL_DELAY_MS", "ncclAllReduce=300"), 0);
+    let (time, p50): (f64, f64) =
+        (rows(&out)[0][9].parse().unwrap(), rows(&out)[0][15].parse().unwrap());
+    assert!(time >= 300e3 && p50 >= 300e3, "in microseconds: {out}");
+}
+
+#[test]
 fn an_operation_that_hangs_in_the_fake_nccl_ends_by_the_timeout() {
     let folder = Folder::new();
     let begun = Instant::now();

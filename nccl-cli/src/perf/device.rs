@@ -1,7 +1,5 @@
 //! One form of one cell on device memory.
 
-use std::time::Duration;
-
 use nccl::Error;
 use nccl::Family;
 use nccl::ProcessGroup;
@@ -121,7 +119,7 @@ impl<'a, T: Value> OnDevice<'a, T> {
         let n = group.world_size();
         match (refusing[0], refusal) {
             (0, _) => {
-                self.gpu.settle(group, Duration::ZERO)?;
+                self.gpu.settle(group)?;
                 Ok(None)
             }
             (some, Some(why)) if some == n as u64 => Ok(Some(why)),
@@ -135,9 +133,10 @@ impl<'a, T: Value> OnDevice<'a, T> {
 
     fn time(&mut self, group: &ProcessGroup, work: &Work) -> Result<Timing, Failure> {
         let (gpu, cell) = (self.gpu, self.case.cell);
-        let settle = |more| gpu.settle(group, more);
-        settle(Duration::ZERO)?; // the buffers are zero
-        let mut timing = time_enqueued(group, &cell, &work.effort, || self.call(group), settle)?;
+        gpu.settle(group)?; // the buffers are zero
+        let call = |group: &ProcessGroup| self.call(group);
+        let mut timing =
+            time_enqueued(group, &cell, &work.effort, call, |group| gpu.settle(group))?;
         if group.backend_name() == "nccl" {
             timing.algorithm = "nccl";
         }

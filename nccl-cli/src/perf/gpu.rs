@@ -87,14 +87,13 @@ impl Gpu {
     /// Waits until all that was enqueued is done, without a sleep for as long as it matters.
     ///
     /// # Errors
-    /// Those of [`ProcessGroup::synchronize`]; it may last `more` than the group's timeout.
-    pub(crate) fn settle(&self, group: &ProcessGroup, more: Duration) -> Result<()> {
+    /// Those of [`ProcessGroup::synchronize`].
+    pub(crate) fn settle(&self, group: &ProcessGroup) -> Result<()> {
         self.event.record(&self.stream)?;
         let begun = Instant::now();
         while !self.event.is_reached()? {
             if begun.elapsed() > SPIN {
-                let timeout = group.timeout().saturating_add(more);
-                return group.with_timeout(timeout).synchronize(&self.stream);
+                return group.synchronize(&self.stream);
             }
             thread::yield_now();
         }

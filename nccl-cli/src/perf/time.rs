@@ -80,8 +80,7 @@ pub(crate) fn time(
     })
 }
 
-/// As [`time`], of operations on a stream: `once` enqueues one, `settle` waits for all, as much
-/// longer than the group's timeout as it is told.
+/// As [`time`], of operations on a stream: `once` enqueues one, `settle` waits for all.
 ///
 /// Median and p99 are of operations that are each waited for; the mean is of as many that are
 /// enqueued one behind the other, and waited for at the end.
@@ -92,23 +91,25 @@ pub(crate) fn time_enqueued(
     group: &ProcessGroup,
     cell: &Cell,
     effort: &Effort,
-    mut once: impl FnMut() -> Result<()>,
-    settle: impl Fn(Duration) -> Result<()>,
+    mut once: impl FnMut(&ProcessGroup) -> Result<()>,
+    settle: impl Fn(&ProcessGroup) -> Result<()>,
 ) -> Result<Timing> {
     let each = time(group, cell, effort, || {
-        once()?;
-        settle(Duration::ZERO)
+        once(group)?;
+        settle(group)
     })?;
-    // All of them in a row last about as long as each by itself: the timeout is of one.
     let round_trips = if cell.is_ping_pong() { 2.0 } else { 1.0 };
-    let all_seconds = each.avg_us * each.iters as f64 * round_trips / 1e6;
-    let more = Duration::try_from_secs_f64(2.0 * all_seconds).unwrap_or_default();
+    // The timeout is of one operation, and the last of the row waits for all others: which takes
+    // about as long as it took before.
+    let before = each.avg_us * each.iters as f64 * round_trips / 1e6;
+    let more = Duration::try_from_secs_f64(2.0 * before).unwrap_or_default();
+    let patient = group.with_timeout(group.timeout().saturating_add(more));
     group.barrier()?;
     let begun = Instant::now();
     for _ in 0..each.iters {
-        once()?;
+        once(&patient)?;
     }
-    settle(more)?;
+    settle(&patient)?;
     let mut seconds = [begun.elapsed().as_secs_f64()];
     group.all_reduce_in_place(&mut seconds, ReduceOp::Max)?;
     let avg_us = seconds[0] / each.iters.max(1) as f64 * 1e6 / round_trips;
