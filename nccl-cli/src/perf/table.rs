@@ -124,16 +124,22 @@ pub(crate) fn row(row: &Row) -> String {
     format!("{}\n", line.trim_end())
 }
 
-/// Why forms are N/A: one line each, if that was not said of the row before already.
+/// Why forms are N/A: one line each, or one for both, if that was not said of the row before
+/// already.
 pub(crate) fn refusals(row: &Row, before: Option<&Row>) -> String {
-    let mut text = String::new();
-    for (at, form) in ["out of place", "in place"].into_iter().enumerate() {
-        let of = |row: &Row| row.refusals.get(at).cloned().flatten();
-        if let Some(why) = of(row).filter(|why| before.and_then(of).as_ref() != Some(why)) {
-            text.push_str(&format!("#   N/A {form}: {}\n", why.replace('\n', " ")));
+    let line = |form: &str, why: &str| format!("#   N/A{form}: {}\n", why.replace('\n', " "));
+    if before.is_some_and(|before| before.refusals == row.refusals) {
+        return String::new();
+    }
+    match &row.refusals {
+        [None, None] => String::new(),
+        [Some(out), Some(inside)] if out == inside => line("", out),
+        [out, inside] => {
+            let of = |form, why: &Option<String>| why.as_ref().map(|why| line(form, why));
+            let lines = [of(" out of place", out), of(" in place", inside)];
+            lines.into_iter().flatten().collect()
         }
     }
-    text
 }
 
 /// Time, bandwidths and wrong elements of one form, of the mean as in nccl-tests.
