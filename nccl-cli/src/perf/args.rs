@@ -12,6 +12,7 @@ use crate::perf::Args;
 use crate::perf::cell::Cell;
 use crate::perf::cell::Collective;
 use crate::perf::cell::Place;
+use crate::perf::memory::Memory;
 use crate::perf::sizes::Series;
 use crate::perf::time::Effort;
 
@@ -22,6 +23,8 @@ pub(crate) struct Work {
     pub(crate) cells: Vec<Cell>,
     /// The forms asked for.
     pub(crate) places: Vec<Place>,
+    /// Which buffers, if it was said.
+    pub(crate) memory: Option<Memory>,
     /// How long.
     pub(crate) effort: Effort,
     /// Whether results are compared.
@@ -110,6 +113,7 @@ impl Work {
         Ok(Self {
             cells,
             places,
+            memory: args.memory,
             effort,
             check: args.check == 1,
             corrupt: args.corrupt,
@@ -361,6 +365,7 @@ mod tests {
             ("--budget -1", "unexpected argument '-1'"),
             ("--transport ib", "must be shm or tcp"),
             ("--backend gloo", "must be auto, cpu or nccl"),
+            ("--memory gpu", "must be host or device"),
         ] {
             let why = work(line).map(|work| work.cells.len()).unwrap_err();
             assert!(why.contains(said), "{line}: {why}");

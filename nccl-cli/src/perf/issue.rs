@@ -1,4 +1,4 @@
-//! Calls the library for one cell.
+//! Calls the library for one cell, on host memory.
 
 use nccl::Element;
 use nccl::ProcessGroup;
@@ -24,11 +24,7 @@ pub(crate) fn once<T: Element>(
     recv: &mut [T],
 ) -> Result<()> {
     let root = cell.root.unwrap_or(0);
-    let op = match cell.op {
-        Some(ReduceOp::PreMulSum(_)) => ReduceOp::PreMulSum(check::factor(group.rank())),
-        Some(op) => op,
-        None => ReduceOp::Sum,
-    };
+    let op = op_of(cell, group.rank());
     match (cell.collective, place) {
         (Collective::AllReduce, Place::Out) => group.all_reduce(send, recv, op),
         (Collective::AllReduce, Place::In) => group.all_reduce_in_place(recv, op),
@@ -45,6 +41,15 @@ pub(crate) fn once<T: Element>(
         (Collective::Scatter, _) => group.scatter(send, recv, root),
         (Collective::SendRecv, _) => exchange(group, cell, send, recv),
         (Collective::Barrier, _) => group.barrier(),
+    }
+}
+
+/// The reduction as a rank calls it.
+pub(crate) fn op_of(cell: &Cell, rank: usize) -> ReduceOp {
+    match cell.op {
+        Some(ReduceOp::PreMulSum(_)) => ReduceOp::PreMulSum(check::factor(rank)),
+        Some(op) => op,
+        None => ReduceOp::Sum,
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::perf::args::Work;
+use crate::perf::gpu::DeviceInfo;
 use crate::perf::matrix::World;
 use crate::perf::report::Measured;
 use crate::perf::report::Row;
@@ -21,6 +22,7 @@ pub(crate) fn header(world: &World, work: &Work) -> Value {
                 "host": rank.host,
                 "pid": rank.pid.parse::<u64>().ok(),
                 "local_rank": rank.local_rank.parse::<u64>().ok(),
+                "device": rank.device.as_ref().map(device),
                 "links": rank.links,
             })
         })
@@ -29,6 +31,9 @@ pub(crate) fn header(world: &World, work: &Work) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "backend": world.backend,
+        "memory": world.memory().to_string(),
+        "nccl": library(world.libraries.nccl.as_ref()),
+        "cuda": library(world.libraries.cuda.as_ref()),
         "transport": world.transport(),
         "start_unix_s": since.map_or(0.0, |since| since.as_secs_f64()),
         "args": std::env::args().skip(1).filter(|arg| arg != "--joined").collect::<Vec<_>>(),
@@ -44,6 +49,35 @@ pub(crate) fn header(world: &World, work: &Work) -> Value {
     })
 }
 
+fn device(device: &DeviceInfo) -> Value {
+    json!({
+        "ordinal": device.ordinal.parse::<u64>().ok(),
+        "pci": device.pci,
+        "name": device.name,
+    })
+}
+
+fn library(library: Option<&[String; 2]>) -> Value {
+    library.map_or(Value::Null, |[version, file]| json!({ "version": version, "file": file }))
+}
+
+/// The forms that the backend has not, and why.
+fn refusals(row: &Row) -> impl Iterator<Item = Value> + '_ {
+    let refused = row.refusals.iter().zip([false, true]);
+    refused.filter_map(|(why, in_place)| {
+        let (cell, why) = (&row.cell, why.as_ref()?);
+        Some(json!({
+            "collective": cell.collective.name(),
+            "bytes": cell.bytes(),
+            "dtype": cell.dtype.name(),
+            "op": cell.op.map(nccl::ReduceOp::name),
+            "root": cell.root,
+            "in_place": in_place,
+            "why": why,
+        }))
+    })
+}
+
 /// All of it.
 pub(crate) fn document(
     header: Value,
@@ -52,6 +86,7 @@ pub(crate) fn document(
     transport: &str,
     failure: Option<&str>,
 ) -> String {
+    let refused: Vec<Value> = rows.iter().flat_map(refusals).collect();
     let rows: Vec<Value> = rows
         .iter()
         .flat_map(|one| {
@@ -64,6 +99,7 @@ pub(crate) fn document(
     let document = json!({
         "header": header,
         "rows": rows,
+        "not_available": refused,
         "out_of_bounds": { "count": total.wrong, "okay": total.wrong.is_none_or(|wrong| wrong == 0) },
         "average_bus_bandwidth_GBps": total.average_busbw(),
         "error": failure,

@@ -4,6 +4,10 @@ use nccl::ProcessGroup;
 use nccl::config::Env;
 
 use crate::perf::Failure;
+use crate::perf::gpu::DeviceInfo;
+use crate::perf::gpu::Gpu;
+use crate::perf::gpu::Libraries;
+use crate::perf::memory::Memory;
 
 /// A larger matrix is printed only when asked for.
 const SHOWN_RANKS: usize = 16;
@@ -14,6 +18,8 @@ pub(crate) struct RankInfo {
     pub(crate) host: String,
     pub(crate) pid: String,
     pub(crate) local_rank: String,
+    /// Its device, where device memory is measured.
+    pub(crate) device: Option<DeviceInfo>,
     /// How it reaches each rank, in NCCL's words; empty for itself.
     pub(crate) links: Vec<String>,
 }
@@ -22,6 +28,8 @@ pub(crate) struct RankInfo {
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) backend: &'static str,
+    /// What rank 0 uses, where device memory is measured.
+    pub(crate) libraries: Libraries,
     pub(crate) ranks: Vec<RankInfo>,
 }
 
@@ -29,7 +37,7 @@ pub(crate) struct World {
 ///
 /// # Errors
 /// Those of the group.
-pub(crate) fn explore(group: &ProcessGroup) -> Result<World, Failure> {
+pub(crate) fn explore(group: &ProcessGroup, gpu: Option<&Gpu>) -> Result<World, Failure> {
     const FIELD: char = '\u{1f}';
     let n = group.world_size();
     let (send, mut recv) = (vec![0_u8; n], vec![0_u8; n]);
@@ -42,6 +50,9 @@ pub(crate) fn explore(group: &ProcessGroup) -> Result<World, Failure> {
     batch.run()?;
     let host = Env::process().host_name().unwrap_or("unknown").to_owned();
     let mut own = vec![host, std::process::id().to_string(), group.local_rank().to_string()];
+    let device = gpu.map(Gpu::info).transpose()?;
+    let DeviceInfo { ordinal, pci, name } = device.unwrap_or_default();
+    own.extend([ordinal, pci, name]);
     own.extend((0..n).map(|peer| group.transport_to(peer).unwrap_or_default().to_owned()));
     let all = group.all_gather_bytes(own.join(&FIELD.to_string()).as_bytes())?;
     let read = |bytes: &Vec<u8>| {
@@ -49,14 +60,32 @@ pub(crate) fn explore(group: &ProcessGroup) -> Result<World, Failure> {
         let mut fields = text.split(FIELD).map(str::to_owned);
         let mut next = || fields.next().unwrap_or_default();
         let (host, pid, local_rank) = (next(), next(), next());
-        RankInfo { host, pid, local_rank, links: fields.collect() }
+        let device = DeviceInfo { ordinal: next(), pci: next(), name: next() };
+        let device = gpu.map(|_| device);
+        RankInfo { host, pid, local_rank, device, links: fields.collect() }
     };
-    Ok(World { backend: group.backend_name(), ranks: all.iter().map(read).collect() })
+    let libraries = gpu.map(|gpu| gpu.libraries(group)).unwrap_or_default();
+    Ok(World { backend: group.backend_name(), libraries, ranks: all.iter().map(read).collect() })
 }
 
 impl World {
-    /// The slowest kind of connection in one word: `tcp`, `shm`, or `local` within a process.
+    /// Which memory is measured.
+    pub(crate) fn memory(&self) -> Memory {
+        let on_device = self.ranks.iter().any(|rank| rank.device.is_some());
+        if on_device { Memory::Device } else { Memory::Host }
+    }
+
+    /// Whether the group has NCCL, and it is not what is measured.
+    pub(crate) fn is_beside_nccl(&self) -> bool {
+        self.backend == "nccl" && self.memory() == Memory::Host
+    }
+
+    /// What carries the data in one word. Device memory: `nccl`, or `staged` through host memory.
+    /// Host memory: the slowest kind of connection, `tcp`, `shm`, or `local` within a process.
     pub(crate) fn transport(&self) -> &'static str {
+        if self.memory() == Memory::Device {
+            return if self.backend == "nccl" { "nccl" } else { "staged" };
+        }
         let links =
             || self.ranks.iter().flat_map(|rank| &rank.links).filter(|link| !link.is_empty());
         if links().any(|link| link.starts_with("NET")) {
@@ -89,6 +118,11 @@ impl World {
             }
         }
         let mut text = "# Transport from rank (row) to rank (column)\n".to_owned();
+        if self.transport() == "nccl" {
+            text = "# Transport of host memory from rank (row) to rank (column); NCCL writes its \
+                    own choice to its log, with NCCL_DEBUG=INFO\n"
+                .to_owned();
+        }
         if full || self.ranks.len() <= SHOWN_RANKS {
             text.push_str("#       ");
             (0..self.ranks.len()).for_each(|to| text.push_str(&format!(" {to:>3}")));
@@ -125,9 +159,11 @@ mod tests {
             host: "h".to_owned(),
             pid: "1".to_owned(),
             local_rank: "0".to_owned(),
+            device: None,
             links: links.iter().map(|link| (*link).to_owned()).collect(),
         };
-        World { backend: "cpu", ranks: links.iter().map(rank).collect() }
+        let libraries = Libraries::default();
+        World { backend: "cpu", libraries, ranks: links.iter().map(rank).collect() }
     }
 
     #[test]
@@ -151,6 +187,20 @@ mod tests {
         let direct = "P2P/direct pointer";
         assert_eq!(world(&[&["", direct], &[direct, ""]]).transport(), "local");
         assert_eq!(world(&[&[""]]).transport(), "local");
+    }
+
+    #[test]
+    fn of_device_memory_the_word_is_that_of_the_backend() {
+        let mut world = world(&[&["", "P2P/CMA"], &["P2P/CMA", ""]]);
+        world.backend = "nccl";
+        assert_eq!((world.transport(), world.memory()), ("shm", Memory::Host));
+        assert!(world.is_beside_nccl());
+        world.ranks[0].device = Some(DeviceInfo::default());
+        assert_eq!((world.transport(), world.memory()), ("nccl", Memory::Device));
+        assert!(!world.is_beside_nccl() && world.matrix(false).contains("NCCL_DEBUG=INFO"));
+        world.backend = "cpu";
+        assert_eq!(world.transport(), "staged");
+        assert!(!world.matrix(false).contains("NCCL"));
     }
 
     #[test]

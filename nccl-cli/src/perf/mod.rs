@@ -1,13 +1,19 @@
 //! `nccl perf`: measures and checks every collective, as nccl-tests does, on any backend.
 
 mod args;
+mod buffers;
 mod cell;
 mod check;
 mod csv;
+mod device;
+mod enqueue;
+mod gpu;
+mod host;
 mod issue;
 mod json;
 mod matrix;
 mod measure;
+mod memory;
 mod plot;
 mod report;
 mod sizes;
@@ -24,6 +30,7 @@ use nccl::config::BackendChoice;
 use nccl::config::TransportChoice;
 
 use crate::options;
+use crate::perf::memory::Memory;
 
 /// A result was wrong.
 const CODE_WRONG: u8 = 1;
@@ -48,6 +55,7 @@ Examples:
   nccl perf all_reduce -n 8 -b 8 -e 128M -f 2 -d bf16 --plot all_reduce.svg
   mpirun -n 4 nccl perf all --sizes 4,1K,1M --csv nccl.csv
   torchrun --no-python --nproc-per-node 2 nccl perf sendrecv --transport tcp
+  nccl perf all -n 8 --backend nccl -b 8 -e 1G
 
 docs/perf.md has the columns and the formulas.";
 
@@ -123,6 +131,10 @@ pub(crate) struct Args {
     /// What carries the collectives (default auto)
     #[arg(long, value_name = "NAME", value_parser = options::backend)]
     backend: Option<BackendChoice>,
+
+    /// Which buffers: host or device (default: device where the backend is NCCL, else host)
+    #[arg(long, value_name = "NAME", value_parser = Memory::parse)]
+    memory: Option<Memory>,
 
     /// One transport for all pairs (default: by pair)
     #[arg(long, value_name = "NAME", value_parser = options::transport)]

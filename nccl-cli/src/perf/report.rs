@@ -13,6 +13,7 @@ use crate::perf::cell::Collective;
 use crate::perf::csv;
 use crate::perf::json;
 use crate::perf::matrix::World;
+use crate::perf::memory::Memory;
 use crate::perf::plot;
 use crate::perf::table;
 use crate::perf::time::Timing;
@@ -24,6 +25,8 @@ pub(crate) struct Row {
     pub(crate) cell: Cell,
     /// Out of place and in place; `None` where that does not exist or was not asked for.
     pub(crate) forms: [Option<Measured>; 2],
+    /// Of the same forms: why the backend has them not.
+    pub(crate) refusals: [Option<String>; 2],
 }
 
 /// One form of one cell.
@@ -149,12 +152,12 @@ impl Report {
     /// # Errors
     /// What cannot be written.
     pub(crate) fn row(&mut self, row: Row) -> Result<(), Failure> {
-        let before = self.rows.last().map(|row| row.cell.collective);
+        let before = self.rows.last().filter(|last| last.cell.collective == row.cell.collective);
         self.total.add(&row);
         if self.table {
-            let first = before != Some(row.cell.collective);
-            let title = if first { table::title(row.cell.collective) } else { String::new() };
-            print(&format!("{title}{}", table::row(&row)))?;
+            let title = before.map_or_else(|| table::title(row.cell.collective), |_| String::new());
+            let why = table::refusals(&row, before);
+            print(&format!("{title}{}{why}", table::row(&row)))?;
         }
         if let (Some(csv), Some(world)) = (&mut self.csv, &self.world) {
             let line = csv::row(&row, &self.peer, world.transport());
@@ -174,7 +177,8 @@ impl Report {
     /// What cannot be written.
     pub(crate) fn end(mut self, failure: Option<&str>) -> Result<(), Failure> {
         if self.table {
-            print(&table::footer(&self.total, self.rows.is_empty(), failure))?;
+            let memory = self.world.as_ref().map_or(Memory::Host, World::memory);
+            print(&table::footer(&self.total, memory, self.rows.is_empty(), failure))?;
         }
         if let Some(mut json) = self.json.take() {
             let header = std::mem::take(&mut self.header);

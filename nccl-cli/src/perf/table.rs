@@ -4,7 +4,9 @@ use nccl::ReduceOp;
 
 use crate::perf::args::Work;
 use crate::perf::cell::Collective;
+use crate::perf::gpu::DeviceInfo;
 use crate::perf::matrix::World;
+use crate::perf::memory::Memory;
 use crate::perf::report::Measured;
 use crate::perf::report::Row;
 use crate::perf::report::Total;
@@ -14,13 +16,24 @@ use crate::perf::sizes;
 pub(crate) fn header(world: &World, work: &Work) -> String {
     let (n, hosts) = (world.ranks.len(), world.hosts());
     let mut text = format!(
-        "# nccl perf {}: {n} rank{} on {hosts} host{}, backend {}, {} processors here\n",
+        "# nccl perf {}: {n} rank{} on {hosts} host{}, backend {}, {} memory, {} processors here\n",
         env!("CARGO_PKG_VERSION"),
         plural(n),
         plural(hosts),
         world.backend,
+        world.memory(),
         std::thread::available_parallelism().map_or(0, usize::from),
     );
+    for (name, library) in [("NCCL", &world.libraries.nccl), ("CUDA", &world.libraries.cuda)] {
+        if let Some([version, file]) = library {
+            text.push_str(&format!("# {name} {version} from {file}\n"));
+        }
+    }
+    if world.is_beside_nccl() {
+        text.push_str(
+            "# note: NCCL carries nothing of what is on host memory, the CPU backend does\n",
+        );
+    }
     if !work.matrix_only {
         let effort = &work.effort;
         let iters = match effort.iters {
@@ -43,9 +56,13 @@ pub(crate) fn header(world: &World, work: &Work) -> String {
     text.push_str("#\n# Using ranks\n");
     for (number, rank) in world.ranks.iter().enumerate() {
         text.push_str(&format!(
-            "#  Rank {number:2} Pid {:>7} on {:>10} local rank {:>2}\n",
+            "#  Rank {number:2} Pid {:>7} on {:>10} local rank {:>2}",
             rank.pid, rank.host, rank.local_rank
         ));
+        if let Some(DeviceInfo { ordinal, pci, name }) = &rank.device {
+            text.push_str(&format!(" device {ordinal:>2} [{pci}] {name}"));
+        }
+        text.push('\n');
     }
     format!("{text}#\n{}", world.matrix(work.matrix_only))
 }
@@ -92,8 +109,8 @@ pub(crate) fn row(row: &Row) -> String {
     let mut algorithms: Vec<&str> =
         row.forms.iter().flatten().map(|form| form.timing.algorithm).collect();
     algorithms.dedup();
-    format!(
-        "{:>11} {:>10} {:>6} {:>6} {root:>4} {:>WIDTH$} {:>WIDTH$} {:>MORE$} {:>MORE$}  {}\n",
+    let line = format!(
+        "{:>11} {:>10} {:>6} {:>6} {root:>4} {:>WIDTH$} {:>WIDTH$} {:>MORE$} {:>MORE$}  {}",
         cell.bytes(),
         cell.count(),
         cell.dtype.name(),
@@ -103,7 +120,26 @@ pub(crate) fn row(row: &Row) -> String {
         spread(out.as_ref()),
         spread(inside.as_ref()),
         algorithms.join("/"),
-    )
+    );
+    format!("{}\n", line.trim_end())
+}
+
+/// Why forms are N/A: one line each, or one for both, if that was not said of the row before
+/// already.
+pub(crate) fn refusals(row: &Row, before: Option<&Row>) -> String {
+    let line = |form: &str, why: &str| format!("#   N/A{form}: {}\n", why.replace('\n', " "));
+    if before.is_some_and(|before| before.refusals == row.refusals) {
+        return String::new();
+    }
+    match &row.refusals {
+        [None, None] => String::new(),
+        [Some(out), Some(inside)] if out == inside => line("", out),
+        [out, inside] => {
+            let of = |form, why: &Option<String>| why.as_ref().map(|why| line(form, why));
+            let lines = [of(" out of place", out), of(" in place", inside)];
+            lines.into_iter().flatten().collect()
+        }
+    }
 }
 
 /// Time, bandwidths and wrong elements of one form, of the mean as in nccl-tests.
@@ -133,18 +169,30 @@ fn time(micros: f64) -> String {
     }
 }
 
-/// What the columns mean.
-const LEGEND: &str = "\
+/// What the columns mean, of host memory and of device memory.
+const LEGENDS: [&str; 2] = [
+    "\
 #
 # time, algbw, busbw: the mean, as in nccl-tests; p50, p99: of the iterations, each as long as on its
 # slowest rank; GB = 1e9 bytes
-";
+",
+    "\
+#
+# time, algbw, busbw: the mean of calls enqueued in a row, as in nccl-tests; p50, p99: of calls that
+# are each waited for, as long as on the slowest rank, launch included; GB = 1e9 bytes
+",
+];
 
 /// What stands after the last table.
-pub(crate) fn footer(total: &Total, is_empty: bool, failure: Option<&str>) -> String {
+pub(crate) fn footer(
+    total: &Total,
+    memory: Memory,
+    is_empty: bool,
+    failure: Option<&str>,
+) -> String {
     let mut text = String::new();
     if !is_empty {
-        text.push_str(LEGEND);
+        text.push_str(LEGENDS[usize::from(memory == Memory::Device)]);
         match total.wrong {
             Some(wrong) => {
                 let verdict = if wrong == 0 { "OK" } else { "FAILED" };

@@ -1,4 +1,4 @@
-//! Measures one form of one cell: every iteration on every rank, back to back.
+//! Takes the time of one form of one cell: every iteration on every rank, back to back.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -78,6 +78,42 @@ pub(crate) fn time(
         median_us: percentile(&mut times, 50) * scale,
         p99_us: percentile(&mut times, 99) * scale,
     })
+}
+
+/// As [`time`], of operations on a stream: `once` enqueues one, `settle` waits for all.
+///
+/// Median and p99 are of operations that are each waited for; the mean is of as many that are
+/// enqueued one behind the other, and waited for at the end.
+///
+/// # Errors
+/// Those of the group and of the driver.
+pub(crate) fn time_enqueued(
+    group: &ProcessGroup,
+    cell: &Cell,
+    effort: &Effort,
+    mut once: impl FnMut(&ProcessGroup) -> Result<()>,
+    settle: impl Fn(&ProcessGroup) -> Result<()>,
+) -> Result<Timing> {
+    let each = time(group, cell, effort, || {
+        once(group)?;
+        settle(group)
+    })?;
+    let round_trips = if cell.is_ping_pong() { 2.0 } else { 1.0 };
+    // The timeout is of one operation, and the last of the row waits for all others: which takes
+    // about as long as it took before.
+    let before = each.avg_us * each.iters as f64 * round_trips / 1e6;
+    let more = Duration::try_from_secs_f64(2.0 * before).unwrap_or_default();
+    let patient = group.with_timeout(group.timeout().saturating_add(more));
+    group.barrier()?;
+    let begun = Instant::now();
+    for _ in 0..each.iters {
+        once(&patient)?;
+    }
+    settle(&patient)?;
+    let mut seconds = [begun.elapsed().as_secs_f64()];
+    group.all_reduce_in_place(&mut seconds, ReduceOp::Max)?;
+    let avg_us = seconds[0] / each.iters.max(1) as f64 * 1e6 / round_trips;
+    Ok(Timing { avg_us, ..each })
 }
 
 /// Runs what is not counted, and decides how many iterations are; the same number on all ranks.
