@@ -357,12 +357,18 @@ fn too_few_descriptors_are_an_error_that_says_so() {
 fn a_rank_that_can_accept_no_connection_any_more_is_named_by_all() {
     for transport in ["tcp", "shm"] {
         let words = |rank| {
-            let word = if rank == 0 { "full" } else { "loop" };
+            let word = if rank == 0 { "full" } else { "wait" };
             [word, "all_reduce", "1000"].map(str::to_owned).to_vec()
         };
         let disable = if transport == "tcp" { "1" } else { "0" };
         let env = [("NCCL_RS_TIMEOUT_MS", "30000"), ("NCCL_SHM_DISABLE", disable)];
         let mut world = World::start(RANK, 3, &env, words);
+        // The others dial rank 0 once it has no descriptor left, and not before.
+        world.expect(0, "full", PATIENCE);
+        for rank in 1..3 {
+            world.expect(rank, "joined", PATIENCE);
+            world.tell(rank, "go");
+        }
         for rank in 0..3 {
             let said = world.first_of(rank, &["error "], PATIENCE);
             let says = said.text.contains(": Too many open files")

@@ -108,10 +108,13 @@ fn processes_over_tcp() {
     });
 }
 
+/// A way to carry bytes: its name, and how a world is told.
+type Way<W> = (&'static str, fn(W) -> W);
+
 #[test]
 #[ignore = "minutes; what takes turns in the others, crossed"]
 fn large_counts_crossed_with_every_type_operation_and_transport() {
-    let threads: [(&str, fn(Threads) -> Threads); 4] = [
+    let threads: [Way<Threads>; 4] = [
         ("threads, memory", |world| world),
         ("threads, slots", |world| world.with("NCCL_P2P_DISABLE", "1")),
         ("threads, TCP", Threads::tcp),
@@ -119,7 +122,7 @@ fn large_counts_crossed_with_every_type_operation_and_transport() {
             world.tcp().with("NCCL_SOCKET_NTHREADS", "2").with("NCCL_NSOCKS_PERTHREAD", "2")
         }),
     ];
-    let processes: [(&str, fn(Processes) -> Processes); 3] = [
+    let processes: [Way<Processes>; 3] = [
         ("processes, CMA", |world| world),
         ("processes, slots", |world| world.with("NCCL_P2P_DISABLE", "1")),
         ("processes, TCP", |world| world.tcp_store().with("NCCL_SHM_DISABLE", "1")),

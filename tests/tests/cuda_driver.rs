@@ -203,10 +203,11 @@ fn with_a_fake_driver_elements_go_there_and_back_and_everything_is_freed() {
     pinned[4] = 9;
     assert_eq!(pinned.iter().sum::<i64>(), 9);
     assert!(HostVec::<u8>::zeroed(&gpu, 0).unwrap().is_empty());
-    // A context, a stream, two buffers and the pinned elements.
-    assert_eq!(gpu.memory_bytes().unwrap(), 5);
+    // A context, a stream, two buffers, the pinned elements, and what is kept for further copies.
+    let kept = gpu.memory_bytes().unwrap() - 5;
+    assert!((1..=8).contains(&kept), "{kept} pieces of pinned memory");
     drop((buffer, zeroed, empty, pinned, stream));
-    assert_eq!(gpu.memory_bytes().unwrap(), 1);
+    assert_eq!(gpu.memory_bytes().unwrap(), 1 + kept);
     drop(gpu);
     assert_eq!(driver.device(0).unwrap().memory_bytes().unwrap(), 0);
 }

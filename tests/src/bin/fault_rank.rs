@@ -9,7 +9,8 @@
 //! - `build`: only joins
 //! - `exit`, `panic`, `drop`: what the words say, after a first barrier
 //! - `nofile N KIND COUNT`: `loop` with at most N descriptors
-//! - `full KIND COUNT`: joins, takes itself every further descriptor, then `loop`
+//! - `wait KIND COUNT`: joins, waits for a line, then `loop`
+//! - `full KIND COUNT`: joins, takes itself every further descriptor, says `full`, then `loop`
 
 use std::error::Error;
 use std::io::BufRead;
@@ -108,10 +109,15 @@ fn act(group: &ProcessGroup, words: &[&str]) -> Result<(), nccl::Error> {
             group.barrier()?;
             Ok(())
         }
+        ["wait", kind, count] => {
+            hear();
+            forever(group, kind, count.parse().unwrap_or(1))
+        }
         ["full", kind, count] => {
             if let Err(error) = fill_descriptors() {
                 say(&format!("cannot fill the descriptors: {error}"));
             }
+            say("full");
             forever(group, kind, count.parse().unwrap_or(1))
         }
         ["nofile", _, kind, count] => forever(group, kind, count.parse().unwrap_or(1)),

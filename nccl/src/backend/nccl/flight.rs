@@ -26,6 +26,9 @@ pub(super) struct Flight {
 struct Open {
     desc: OpDesc,
     event: Event,
+    /// The stream's handle: operations of one stream wait for each other.
+    stream: usize,
+    /// From when it was enqueued, or the one before it on the stream was done.
     deadline: Deadline,
 }
 
@@ -48,22 +51,30 @@ impl Flight {
             None => Event::new(stream.device())?,
         };
         event.record(stream)?;
-        self.open.push_back(Open { desc, event, deadline: Deadline::after(timeout) });
+        let (stream, deadline) = (stream.as_raw().addr(), Deadline::after(timeout));
+        self.open.push_back(Open { desc, event, stream, deadline });
         Ok(())
     }
 
     /// Forgets what is done, and gives an operation that should be, with how long it takes
-    /// already. Streams are in no order among each other, so all are looked at.
+    /// already: since it was enqueued, or the one before it on its stream was done. Streams are in
+    /// no order among each other, so all are looked at.
     ///
     /// # Errors
     /// The driver's, for work that failed.
     pub(super) fn late(&mut self) -> Result<Option<(OpDesc, Duration)>, (OpDesc, Error)> {
         let mut late = None;
+        let mut moved = Vec::new();
         for _ in 0..self.open.len() {
-            let Some(open) = self.open.pop_front() else { break };
+            let Some(mut open) = self.open.pop_front() else { break };
             if open.event.is_reached().map_err(|error| (open.desc, error))? {
                 self.events.push(open.event);
+                moved.push(open.stream);
                 continue;
+            }
+            // Its turn came just now: what is enqueued far ahead is not late for that.
+            if moved.contains(&open.stream) {
+                open.deadline = Deadline::after(open.deadline.timeout());
             }
             if late.is_none() && open.deadline.passed() {
                 late = Some((open.desc, open.deadline.waited()));
