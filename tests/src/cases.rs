@@ -93,7 +93,7 @@ pub fn matrix(world_size: usize) -> Vec<Case> {
     cases
 }
 
-/// What takes turns in [`matrix`], crossed: collective x type x operation with count 65537, in both
+/// What takes turns in [`matrix()`], crossed: collective x type x operation with count 65537, in both
 /// places; the root takes turns. Minutes, so it is a test by itself.
 #[must_use]
 pub fn large(world_size: usize) -> Vec<Case> {
